@@ -1,0 +1,33 @@
+//! Tidegate's engine: policies, algorithms and decisions. It never asks, it is told: time, the request, the store's
+//! answers and the policy's text come in as arguments; decisions and store requests go out as values. There is no I/O,
+//! no clock and no randomness in this crate, so a decision is the same in the proxy, at the edge and in a replay.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+pub mod acquire;
+pub mod address;
+pub mod algorithm;
+pub mod catalogue;
+mod decision;
+mod engine;
+pub mod identity;
+mod matching;
+mod memory;
+mod path;
+pub mod policy;
+mod request;
+mod response;
+pub mod scenario;
+pub mod strategy;
+pub mod table;
+mod template;
+mod time;
+
+pub use decision::{Decision, Verdict};
+pub use engine::{Engine, Pending, Step};
+pub use memory::Memory;
+pub use path::Readings;
+pub use request::{Header, Request};
+pub use response::Response;
+pub use template::Template;
+pub use time::{Micros, Timestamp};

@@ -1,0 +1,76 @@
+//! What the format describes and this version does not do: using it is a mistake, so that it is never silently ignored.
+//! Whoever builds one of these removes its line from [`NOT_BUILT_YET`].
+
+use super::json::Node;
+use super::mistake::{Mistake, Mistakes, entry, member, quoted};
+
+/// The features that are refused, each with what to use meanwhile.
+const NOT_BUILT_YET: &[(Feature, &str)] = &[
+    (Feature::Strategy("throttle"), "retry_after, hard"),
+    (Feature::Strategy("queue"), "retry_after, hard"),
+    (Feature::Strategy("graceful"), "retry_after, hard"),
+    (Feature::Store("redis"), "local"),
+    (Feature::AdminTokens, "an empty list"),
+    (Feature::Alerts, "an empty list"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feature<'a> {
+    Strategy(&'a str),
+    Store(&'a str),
+    AdminTokens,
+    Alerts,
+}
+
+/// Adds a mistake for each use of something that is not built yet.
+pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
+    if let Some(strategy) = document.get("defaults").and_then(|defaults| defaults.get("strategy")) {
+        refuse_strategy(strategy, "/defaults/strategy", mistakes);
+    }
+    for (index, rule) in document.get("rules").map(Node::entries).unwrap_or_default().iter().enumerate() {
+        if let Some(strategy) = rule.get("strategy") {
+            refuse_strategy(strategy, &member(&entry("/rules", index), "strategy"), mistakes);
+        }
+    }
+    if let Some(kind) = document.get("store").and_then(|store| store.get("type")).and_then(Node::text) {
+        refuse_feature(Feature::Store(kind), "/store/type", &quoted(kind), mistakes);
+    }
+    let tokens = document.get("admin_api").and_then(|api| api.get("tokens"));
+    if tokens.is_some_and(|tokens| !tokens.entries().is_empty()) {
+        refuse_feature(Feature::AdminTokens, "/admin_api/tokens", "tokens for the admin API", mistakes);
+    }
+    if document.get("alerts").is_some_and(|alerts| !alerts.entries().is_empty()) {
+        refuse_feature(Feature::Alerts, "/alerts", "alerts", mistakes);
+    }
+}
+
+fn refuse_strategy(node: &Node, pointer: &str, mistakes: &mut Mistakes) {
+    match (node, node.get("type").and_then(Node::text)) {
+        (Node::Text(name), _) => refuse_feature(Feature::Strategy(name), pointer, &quoted(name), mistakes),
+        (_, Some(name)) => {
+            refuse_feature(Feature::Strategy(name), &member(pointer, "type"), &quoted(name), mistakes);
+        }
+        _ => {}
+    }
+}
+
+fn refuse_feature(feature: Feature<'_>, pointer: &str, found: &str, mistakes: &mut Mistakes) {
+    if let Some((_, instead)) = NOT_BUILT_YET.iter().find(|(refused, _)| *refused == feature) {
+        mistakes.add(Mistake::new(pointer, format!("{found}, which is not available in this version"), *instead));
+    }
+}
+
+/// The mistake of writing a Redis URL somewhere in the store: the filter opens no sockets.
+pub(super) fn redis_url(node: &Node, pointer: &str) -> Option<Mistake> {
+    let (scheme, _) = node.text()?.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let is_redis = ["redis", "rediss", "redis-cluster", "rediss-cluster", "sentinel"].contains(&scheme.as_str());
+    let in_store = pointer.strip_prefix("/store").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    (is_redis && in_store).then(|| {
+        let allowed = format!(
+            "\"type\": \"redis\" with the proxy's \"cluster\" that reaches a gateway over HTTP: a filter opens no \
+             sockets, so run tidegate-gateway --redis {scheme}://..."
+        );
+        Mistake::new(pointer, format!("a {scheme}:// URL"), allowed)
+    })
+}

@@ -1,0 +1,129 @@
+//! What the client sees: rate-limit headers, problem details, gRPC status. The headers' draft is not frozen, so all of
+//! its syntax is in this file: draft-ietf-httpapi-ratelimit-headers-11 (RFC 9651 Lists of Strings), RFC 9457, and the
+//! `X-RateLimit-*` triple that older clients read.
+
+use serde_json::json;
+
+use crate::decision::{Decision, Verdict};
+use crate::policy::{HeaderStyle, Policy};
+use crate::strategy::{Action, Body, Denial, Refusal};
+use crate::time::Micros;
+
+/// gRPC's `RESOURCE_EXHAUSTED`.
+const RESOURCE_EXHAUSTED: u32 = 8;
+
+/// An answer that Tidegate gives itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status. A gRPC answer is 200 on the wire; hosts that know gRPC make it so.
+    pub status: u16,
+    /// All headers, names in lower case, rate-limit headers included.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body, or for gRPC the message.
+    pub body: String,
+    /// The gRPC status where the request was a gRPC call.
+    pub grpc_status: Option<u32>,
+}
+
+/// The rate-limit headers of a decision in the policy's style.
+pub(crate) fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str, String)> {
+    let (draft11, legacy) = match policy.headers {
+        HeaderStyle::Off => return Vec::new(),
+        HeaderStyle::Draft11 => (true, false),
+        HeaderStyle::Legacy => (false, true),
+        HeaderStyle::Both => (true, true),
+    };
+    let Some(tightest) = decision.tightest() else { return Vec::new() };
+    let mut headers = Vec::new();
+    if draft11 {
+        let shown: Vec<&Verdict> = decision.verdicts.iter().filter(|verdict| verdict.enforced).collect();
+        headers.push(("ratelimit-policy", list(policy, &shown, |rule, _| {
+            format!(";q={};w={}", rule.rate(), rule.window().secs_ceil())
+        })));
+        // A refusal names the limits that refused, with the same seconds as Retry-After, which must not be earlier.
+        let shown: Vec<&Verdict> =
+            shown.into_iter().filter(|verdict| decision.denial.is_none() || verdict.limited).collect();
+        headers.push(("ratelimit", list(policy, &shown, |_, verdict| {
+            format!(";r={};t={}", verdict.remaining, seconds_left(decision, verdict))
+        })));
+    }
+    if legacy && let Some(rule) = policy.rules.get(tightest.rule) {
+        headers.push(("x-ratelimit-limit", rule.rate().to_string()));
+        headers.push(("x-ratelimit-remaining", tightest.remaining.to_string()));
+        headers.push(("x-ratelimit-reset", seconds_left(decision, tightest).to_string()));
+    }
+    headers
+}
+
+/// An RFC 9651 List: each rule's name as a String with parameters. Rule names need no escaping.
+fn list(policy: &Policy, verdicts: &[&Verdict], parameters: impl Fn(&crate::policy::Rule, &Verdict) -> String) -> String {
+    let items = verdicts.iter().filter_map(|verdict| {
+        let rule = policy.rules.get(verdict.rule)?;
+        Some(format!("\"{}\"{}", rule.name, parameters(rule, verdict)))
+    });
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Seconds until there is more: for a limited rule what Retry-After says, else until its quota is whole again.
+fn seconds_left(decision: &Decision, verdict: &Verdict) -> u64 {
+    match &decision.denial {
+        Some(denial) if verdict.limited => retry_seconds(denial.retry_after),
+        _ => verdict.reset_after.secs_ceil(),
+    }
+}
+
+/// RFC 9110 `delay-seconds`: whole, rounded up, never zero.
+fn retry_seconds(wait: Micros) -> u64 {
+    wait.secs_ceil().max(1)
+}
+
+/// The answer to a refused request; `None` where it is forwarded.
+pub(crate) fn response(decision: &Decision, is_grpc: bool) -> Option<Response> {
+    let (Action::Respond(refusal), Some(denial)) = (&decision.action, &decision.denial) else { return None };
+    let mut response = if is_grpc { grpc(refusal, denial) } else { http(refusal, denial) };
+    response.headers.push(("cache-control", "no-store".to_owned()));
+    if let Some(wait) = refusal.retry_after {
+        response.headers.push(("retry-after", retry_seconds(wait).to_string()));
+    }
+    response.headers.extend(decision.headers.iter().cloned());
+    Some(response)
+}
+
+fn http(refusal: &Refusal, denial: &Denial) -> Response {
+    let (content_type, body) = match &refusal.body {
+        Body::Problem => ("application/problem+json", problem(refusal.status, denial)),
+        Body::Own { content_type, content } => (*content_type, content.clone()),
+    };
+    Response {
+        status: refusal.status,
+        headers: vec![("content-type", content_type.to_owned())],
+        body,
+        grpc_status: None,
+    }
+}
+
+/// RFC 9457 problem details, of the type that draft-11 section "quota exceeded" requests.
+fn problem(status: u16, denial: &Denial) -> String {
+    json!({
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "status": status,
+        "detail": format!("The limit \"{}\" is reached.", denial.rule),
+        "violated-policies": denial.violated,
+    })
+    .to_string()
+}
+
+/// gRPC A6: `grpc-retry-pushback-ms` is a decimal int32; a negative one means: do not retry.
+fn grpc(refusal: &Refusal, denial: &Denial) -> Response {
+    let pushback = match refusal.retry_after {
+        Some(wait) => i32::try_from(wait.millis_ceil().max(1)).unwrap_or(i32::MAX),
+        None => -1,
+    };
+    Response {
+        status: 200,
+        headers: vec![("grpc-retry-pushback-ms", pushback.to_string())],
+        body: format!("the limit \"{}\" is reached", denial.rule),
+        grpc_status: Some(RESOURCE_EXHAUSTED),
+    }
+}

@@ -1,0 +1,98 @@
+//! The root context: takes the policy from the plugin's configuration and makes of it a [`Deployment`] that every
+//! exchange shares. One VM may hold several roots, each with its own policy; nothing here is shared between them.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use tidegate_engine::Engine;
+use tidegate_engine::policy::{Mistakes, Policy, Store};
+
+use crate::counters::Counters;
+use crate::exchange::Exchange;
+use crate::host::{self, Level};
+use crate::shared_table::SharedTable;
+
+/// One policy at work: what all exchanges of a root share.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) engine: Engine,
+    pub(crate) table: SharedTable,
+    pub(crate) counters: Counters,
+}
+
+/// The plugin's root context.
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    deployment: Option<Rc<Deployment>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    /// Takes a policy. `false` refuses it: at start the host stops, later it keeps the policy that it has.
+    fn on_configure(&mut self, size: usize) -> bool {
+        match deploy(size) {
+            Ok(deployment) => {
+                self.deployment = Some(Rc::new(deployment));
+                true
+            }
+            Err(messages) => {
+                for message in messages {
+                    host::log(Level::Error, &message);
+                }
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Exchange::new(self.deployment.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
+    let text = host::configuration(size).unwrap_or_default();
+    if text.is_empty() {
+        return Err(vec![
+            "policy refused: the plugin configuration is empty; give the policy as JSON in a google.protobuf.StringValue"
+                .to_owned(),
+        ]);
+    }
+    let policy = Policy::parse(&text, &crate::catalogue()).map_err(|mistakes| refusal(&text, &mistakes))?;
+    for warning in &policy.warnings {
+        host::log(Level::Warn, &format!("policy warning: {}: {}", warning.pointer, warning.message));
+    }
+    let Store::Local { max_keys } = policy.store else {
+        return Err(vec!["policy refused: /store: only the local store is available in this version".to_owned()]);
+    };
+    let namespace = policy.namespace.clone();
+    let rules = policy.rules.len();
+    let counters = Counters::define(&policy);
+    let engine = Engine::new(policy);
+    let plugin = host::property(["plugin_name"]).unwrap_or_default();
+    let root = host::property(["plugin_root_id"]).unwrap_or_default();
+    let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
+    let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
+    host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
+    Ok(Deployment { engine, table, counters })
+}
+
+/// The lines that tell an operator why a policy is refused.
+fn refusal(text: &[u8], mistakes: &Mistakes) -> Vec<String> {
+    let mut lines: Vec<String> = 
+        mistakes.to_string().lines().map(|mistake| format!("policy refused: {mistake}")).collect();
+    // A protobuf message starts with a field tag, never with what JSON starts with.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        lines.push(
+            "policy refused: the configuration is no JSON object; hosts pass a google.protobuf.Struct as raw protobuf, \
+             so give the policy as JSON in a google.protobuf.StringValue"
+                .to_owned(),
+        );
+    }
+    lines
+}

@@ -1,0 +1,181 @@
+//! One key of shared data while a request holds it: what was read, with which CAS number, and which of the request's
+//! cells it keeps.
+
+use tidegate_engine::Engine;
+use tidegate_engine::acquire::{Acquire, StoreError};
+use tidegate_engine::algorithm::Cell;
+use tidegate_engine::table::{Bucket, ENTRY_BYTES, GivenUp};
+
+use crate::counters::Counters;
+use crate::host::{self, IF_ABSENT, Status};
+
+/// One key and the request's cells in it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    key: Vec<u8>,
+    /// Each cell's index in the acquire, with its subject's fingerprint.
+    cells: Vec<(usize, u64)>,
+    content: Content,
+    cas: u32,
+}
+
+/// What a key holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A bucket; the fingerprint is that of the cell it was made for.
+    Shared { bucket: Bucket, fingerprint: u64 },
+    /// One cell.
+    Own(Cell),
+}
+
+impl Content {
+    /// A bucket, not read yet.
+    pub(super) fn shared(fingerprint: u64) -> Self {
+        Self::Shared { bucket: Bucket::default(), fingerprint }
+    }
+
+    /// A single cell, not read yet.
+    pub(super) fn own() -> Self {
+        Self::Own(Cell::default())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        match self {
+            Self::Shared { fingerprint, .. } => *fingerprint,
+            Self::Own(_) => 0,
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(key: Vec<u8>, cell: usize, content: Content) -> Self {
+        Self { key, cells: vec![(cell, content.fingerprint())], content, cas: IF_ABSENT }
+    }
+
+    pub(super) fn is_at(&self, key: &[u8]) -> bool {
+        self.key == key
+    }
+
+    pub(super) fn add(&mut self, cell: usize, content: &Content) {
+        self.cells.push((cell, content.fingerprint()));
+    }
+
+    /// The indices of the cells kept here.
+    pub(super) fn cells(&self) -> impl Iterator<Item = usize> {
+        self.cells.iter().map(|(index, _)| *index)
+    }
+
+    /// Reads the key anew. An absent one is empty, and is only written while it stays absent.
+    pub(super) fn read(&mut self) -> Result<(), StoreError> {
+        let (value, cas) = match host::shared(&self.key) {
+            Ok(found) => found,
+            Err(Status::NOT_FOUND) => (Vec::new(), IF_ABSENT),
+            Err(_) => return Err(StoreError),
+        };
+        self.cas = cas;
+        match &mut self.content {
+            Content::Shared { bucket, .. } => *bucket = Bucket::read(&value),
+            Content::Own(cell) => *cell = own_cell(&value),
+        }
+        Ok(())
+    }
+
+    /// Copies what was read to the places of its cells.
+    pub(super) fn copy_to(&self, acquire: &Acquire, cells: &mut [Cell]) {
+        for (index, fingerprint) in &self.cells {
+            let (Some(request), Some(cell)) = (acquire.cells.get(*index), cells.get_mut(*index)) else { continue };
+            *cell = match &self.content {
+                Content::Shared { bucket, .. } => bucket.cell(*fingerprint, request.rule_id),
+                Content::Own(cell) => *cell,
+            };
+        }
+    }
+
+    /// Writes those of its cells that differ between `before` and `after`.
+    pub(super) fn write(
+        &self,
+        engine: &Engine,
+        acquire: &Acquire,
+        before: &[Cell],
+        after: &[Cell],
+        counters: &Counters,
+    ) -> Result<(), Status> {
+        let changed = |index: &usize| before.get(*index) != after.get(*index);
+        if !self.cells().any(|index| changed(&index)) {
+            return Ok(());
+        }
+        match &self.content {
+            Content::Own(_) => {
+                let cell = self.cells.first().and_then(|(index, _)| after.get(*index)).copied().unwrap_or_default();
+                host::set_shared(&self.key, &own_bytes(cell), self.cas)
+            }
+            Content::Shared { bucket, .. } => {
+                let mut next = bucket.clone();
+                let mut given_up = GivenUp::default();
+                for (index, fingerprint) in self.cells.iter().filter(|(index, _)| changed(index)) {
+                    let (Some(request), Some(cell)) = (acquire.cells.get(*index), after.get(*index)) else { continue };
+                    if !next.put(*fingerprint, request.rule_id, *cell) {
+                        let more = next.make_room(1, *fingerprint, acquire.now, |id| engine.rule_by_id(id));
+                        given_up.idle = given_up.idle.saturating_add(more.idle);
+                        given_up.limiting = given_up.limiting.saturating_add(more.limiting);
+                        next.put(*fingerprint, request.rule_id, *cell);
+                    }
+                }
+                host::set_shared(&self.key, &next.bytes(), self.cas)?;
+                count_growth(bucket, &next, counters);
+                counters.count_given_up(given_up);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what `refund` makes of each cell as just read.
+    pub(super) fn refund(
+        &mut self,
+        acquire: &Acquire,
+        refund: impl Fn(usize, Cell) -> Option<Cell>,
+    ) -> Result<(), Status> {
+        match &mut self.content {
+            Content::Own(cell) => {
+                let Some(less) = self.cells.first().and_then(|(index, _)| refund(*index, *cell)) else { return Ok(()) };
+                host::set_shared(&self.key, &own_bytes(less), self.cas)
+            }
+            Content::Shared { bucket, .. } => {
+                for (index, fingerprint) in &self.cells {
+                    let Some(request) = acquire.cells.get(*index) else { continue };
+                    let Some(less) = refund(*index, bucket.cell(*fingerprint, request.rule_id)) else { continue };
+                    // A cell that the bucket gave up meanwhile has nothing to give back; where there is no room for
+                    // it, it stays given up.
+                    bucket.put(*fingerprint, request.rule_id, less);
+                }
+                host::set_shared(&self.key, &bucket.bytes(), self.cas)
+            }
+        }
+    }
+}
+
+/// Keeps the gauges of the table's fill: each write adds what it changed.
+fn count_growth(before: &Bucket, after: &Bucket, counters: &Counters) {
+    let entries = |bucket: &Bucket| i64::try_from(bucket.len()).unwrap_or(i64::MAX);
+    let grown = entries(after).saturating_sub(entries(before));
+    if grown != 0 {
+        counters.table_keys.add(grown);
+        counters.table_bytes.add(grown.saturating_mul(ENTRY_BYTES as i64));
+    }
+}
+
+/// A cell that has a key of its own. Any bytes are a cell: missing ones are zero.
+fn own_cell(value: &[u8]) -> Cell {
+    let (words, _) = value.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let mut next = || words.next().unwrap_or_default();
+    Cell([next(), next(), next()])
+}
+
+fn own_bytes(cell: Cell) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(cell.0) {
+        *to = word.to_le_bytes();
+    }
+    bytes
+}
