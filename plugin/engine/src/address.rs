@@ -137,9 +137,19 @@ mod tests {
         ] {
             assert_eq!(parse_address(text.as_bytes()), Some(expected.parse().unwrap()), "{text}");
         }
-        for text in
-            ["", "x", "010.0.0.1", "1.2.3", "1.2.3.4:", "1.2.3.4:x", "1.2.3.4:99999", "1.2.3.4:+8", "[::1", "[::1]x", "fe80::1%eth0"]
-        {
+        for text in [
+            "",
+            "x",
+            "010.0.0.1",
+            "1.2.3",
+            "1.2.3.4:",
+            "1.2.3.4:x",
+            "1.2.3.4:99999",
+            "1.2.3.4:+8",
+            "[::1",
+            "[::1]x",
+            "fe80::1%eth0",
+        ] {
             assert_eq!(parse_address(text.as_bytes()), None, "{text}");
         }
         assert_eq!(parse_address(&[0xff, 0xfe]), None);

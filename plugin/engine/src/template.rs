@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        for text in ["", "api", "/a//b", "/a/../b", "/*/a", "/a*", "/{}", "/a%20b", "/a?b", "/a;b", "/a/{b", "/a/./b", "//"] {
+        for text in
+            ["", "api", "/a//b", "/a/../b", "/*/a", "/a*", "/{}", "/a%20b", "/a?b", "/a;b", "/a/{b", "/a/./b", "//"]
+        {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }

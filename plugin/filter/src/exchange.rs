@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
 use tidegate_engine::strategy;
 use tidegate_engine::{Decision, Header, Request, Response, Step, Timestamp};
 
+use crate::abi::AfterHeaders;
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
 
@@ -16,7 +15,7 @@ const DETAILS: &str = "tidegate_limited";
 /// One request and its response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    deployment: Option<Rc<Deployment>>,
+    deployment: Rc<Deployment>,
     answer: Answer,
 }
 
@@ -31,64 +30,43 @@ enum Answer {
 }
 
 impl Exchange {
-    pub(crate) fn new(deployment: Option<Rc<Deployment>>) -> Self {
+    pub(crate) fn new(deployment: Rc<Deployment>) -> Self {
         Self { deployment, answer: Answer::Upstream(Vec::new()) }
     }
 
-    fn decide(&mut self, deployment: &Deployment, headers: &[Header<'_>]) -> Action {
-        let now = host::now();
-        let decision = deployment.decide(headers, now);
-        deployment.counters.count(&decision);
-        tell_access_log(deployment, &decision, now);
-        match (decision.action, decision.response) {
-            (strategy::Action::Respond(_), Some(response)) => self.respond(&response, headers),
-            _ => {
-                self.answer = Answer::Upstream(decision.headers);
-                Action::Continue
-            }
-        }
-    }
-
-    fn respond(&mut self, response: &Response, headers: &[Header<'_>]) -> Action {
-        let looks_like_grpc = headers
-            .iter()
-            .any(|(name, value)| *name == b"content-type" && value.starts_with(b"application/grpc"));
-        let status = (looks_like_grpc && response.grpc_status.is_none()).then_some(response.status);
-        self.answer = Answer::Ours { status };
-        let sent =
-            host::respond(response.status, DETAILS, &response.headers, &response.body, response.grpc_status);
-        if let Err(status) = sent {
-            host::log(Level::Error, &format!("the host refuses to answer a limited request: {status:?}"));
-        }
-        Action::Pause
-    }
-}
-
-impl Context for Exchange {}
-
-impl HttpContext for Exchange {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Some(deployment) = self.deployment.clone() else { return Action::Continue };
+    /// Decides a request when its headers have come.
+    pub(crate) fn request_headers(&mut self) -> AfterHeaders {
         let map = match Headers::of(Map::RequestHeaders) {
             Ok(map) => map,
             Err(status) => {
                 host::log(Level::Error, &format!("the host gives no request headers: {status:?}"));
-                return Action::Continue;
+                return AfterHeaders::Continue;
             }
         };
         let headers = map.lines();
         remove_reserved(Map::RequestHeaders, &headers);
-        self.decide(&deployment, &headers)
+        let now = host::now();
+        let decision = self.deployment.decide(&headers, now);
+        self.deployment.counters.count(&decision);
+        tell_access_log(&self.deployment, &decision, now);
+        match (decision.action, decision.response) {
+            (strategy::Action::Respond(_), Some(response)) => self.respond(&response, &headers),
+            _ => {
+                self.answer = Answer::Upstream(decision.headers);
+                AfterHeaders::Continue
+            }
+        }
     }
 
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+    /// Trailers cannot say what only Tidegate may say either.
+    pub(crate) fn request_trailers(&mut self) {
         if let Ok(map) = Headers::of(Map::RequestTrailers) {
             remove_reserved(Map::RequestTrailers, &map.lines());
         }
-        Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    /// Adds to a response what the decision said.
+    pub(crate) fn response_headers(&mut self) {
         match &self.answer {
             Answer::Upstream(headers) => add_to_response(headers),
             Answer::Ours { status: None } => {}
@@ -99,7 +77,20 @@ impl HttpContext for Exchange {
                 }
             }
         }
-        Action::Continue
+    }
+
+    fn respond(&mut self, response: &Response, headers: &[Header<'_>]) -> AfterHeaders {
+        let looks_like_grpc = headers
+            .iter()
+            .any(|(name, value)| *name == b"content-type" && value.starts_with(b"application/grpc"));
+        let status = (looks_like_grpc && response.grpc_status.is_none()).then_some(response.status);
+        self.answer = Answer::Ours { status };
+        let sent =
+            host::respond(response.status, DETAILS, &response.headers, &response.body, response.grpc_status);
+        if let Err(status) = sent {
+            host::log(Level::Error, &format!("the host refuses to answer a limited request: {status:?}"));
+        }
+        AfterHeaders::StopAll
     }
 }
 

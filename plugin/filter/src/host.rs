@@ -1,6 +1,5 @@
-//! The host calls that the filter makes, with every status returned as a value. The SDK's own wrappers panic on a
-//! status that they do not expect, and a status that its enum lacks is undefined behaviour; here statuses are numbers.
-//! No call is made that could answer with a `String`: header bytes need not be UTF-8.
+//! The host calls that the filter makes, with every status returned as a value: a number, because a host may answer one
+//! that no list has. Header bytes need not be UTF-8, so no call answers with a `String`.
 
 #[cfg(target_family = "wasm")]
 mod raw;

@@ -3,6 +3,7 @@
 //!
 //! Nothing that a request, a policy or the host answers may trap: a trap ends the VM for every request of the worker.
 
+mod abi;
 mod counters;
 mod exchange;
 mod host;
@@ -13,9 +14,6 @@ use std::sync::OnceLock;
 
 use tidegate_engine::catalogue::Catalogue;
 
-#[doc(hidden)]
-pub use proxy_wasm;
-
 /// What policies may name, fixed when the plugin starts.
 static CATALOGUE: OnceLock<fn() -> Catalogue> = OnceLock::new();
 
@@ -24,17 +22,28 @@ static CATALOGUE: OnceLock<fn() -> Catalogue> = OnceLock::new();
 #[macro_export]
 macro_rules! plugin {
     ($catalogue:expr) => {
-        $crate::proxy_wasm::main! {{
+        #[cfg(target_family = "wasm")]
+        unsafe extern "C" {
+            fn __wasm_call_ctors();
+        }
+
+        /// The module's start: the host calls it once, before anything else.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn _initialize() {
+            // SAFETY: the linker makes this function; it is called once, before any other code of the module.
+            #[cfg(target_family = "wasm")]
+            unsafe {
+                __wasm_call_ctors();
+            }
             $crate::start(|| $catalogue);
-        }}
+        }
     };
 }
 
-/// Registers the filter's contexts with the host. Called once, by [`plugin!`].
+/// Says which catalogue policies may name. Called once, by [`plugin!`].
 pub fn start(catalogue: fn() -> Catalogue) {
     // A second start in one VM can only be the same plugin's.
     let _ = CATALOGUE.set(catalogue);
-    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
 }
 
 fn catalogue() -> Catalogue {

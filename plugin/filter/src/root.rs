@@ -3,8 +3,6 @@
 
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
 use tidegate_engine::Engine;
 use tidegate_engine::policy::{Mistakes, Policy, Store};
 
@@ -27,11 +25,9 @@ pub(crate) struct Root {
     deployment: Option<Rc<Deployment>>,
 }
 
-impl Context for Root {}
-
-impl RootContext for Root {
+impl Root {
     /// Takes a policy. `false` refuses it: at start the host stops, later it keeps the policy that it has.
-    fn on_configure(&mut self, size: usize) -> bool {
+    pub(crate) fn configure(&mut self, size: usize) -> bool {
         match deploy(size) {
             Ok(deployment) => {
                 self.deployment = Some(Rc::new(deployment));
@@ -46,12 +42,9 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Exchange::new(self.deployment.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// A new exchange under this root's policy; none where it has no policy.
+    pub(crate) fn exchange(&self) -> Option<Exchange> {
+        self.deployment.clone().map(Exchange::new)
     }
 }
 

@@ -93,7 +93,8 @@ impl Arrival {
     ///
     /// A TAT beyond the latest possible one by more than that was written before the clock stepped back, and is pulled
     /// there. The pull is never longer than the step: measured in time that really passed, the quota still holds. The
-    /// mark then moves to the old TAT, because no charge of the old clock may be refunded on the new one.
+    /// mark then moves past the old TAT, because no charge of the old clock may be refunded on the new one; the one
+    /// microsecond more is for charges that count from a fraction of a microsecond before their release.
     pub(super) fn read(cell: Cell, quota: &Quota, now: Timestamp, full: Exact) -> Self {
         let Cell([micros, numerator, mark]) = cell;
         let stored = Exact { micros, numerator: numerator.min(quota.rate.get().saturating_sub(1)) };
@@ -101,7 +102,7 @@ impl Arrival {
         if stored <= bound {
             return Self { tat: stored, mark };
         }
-        Self { tat: bound, mark: mark.max(stored.ceil()) }
+        Self { tat: bound, mark: mark.max(stored.ceil().saturating_add(1)) }
     }
 
     /// The state as a cell.

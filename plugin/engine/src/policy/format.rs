@@ -70,15 +70,17 @@ const IDENTITY: &[Member] = &[
         "[{\"metadata\": [\"envoy.filters.http.jwt_authn\", \"payload\", \"sub\"]}]",
         "Where a user's id is looked for, in order; the first that yields a value counts.",
     ),
-    Member::or("anonymous", Shape::OneOf(ANONYMOUS), "\"per_ip\"", "What a per-user rule does with a request without user."),
+    Member::or(
+        "anonymous",
+        Shape::OneOf(ANONYMOUS),
+        "\"per_ip\"",
+        "What a per-user rule does with a request without user.",
+    ),
     Member::or("ip", Shape::Object(IP), "{}", "Which address a request counts against."),
 ];
 
-const ANONYMOUS: &[(&str, &str)] = &[
-    ("per_ip", "counts it under its address"),
-    ("shared", "counts all of them as one"),
-    ("skip", "does not apply"),
-];
+const ANONYMOUS: &[(&str, &str)] =
+    &[("per_ip", "counts it under its address"), ("shared", "counts all of them as one"), ("skip", "does not apply")];
 
 const USER_SOURCES: &[Kind] = &[
     Kind {
@@ -156,7 +158,11 @@ const RULE: &[Member] = &[
     Member::optional("description", Shape::Text(text::PROSE), "What this rule is for, for people. Ignored."),
     Member::required("scope", Shape::OneOf(SCOPE), "What the rule counts by."),
     Member::required("rate", Shape::Integer { min: 1, max: HIGHEST_RATE }, "Units of cost admitted per window."),
-    Member::required("window_seconds", Shape::Integer { min: 1, max: LONGEST_WINDOW }, "The window's length in seconds."),
+    Member::required(
+        "window_seconds",
+        Shape::Integer { min: 1, max: LONGEST_WINDOW },
+        "The window's length in seconds.",
+    ),
     Member::optional(
         "burst",
         Shape::Integer { min: 1, max: 2 * HIGHEST_RATE },

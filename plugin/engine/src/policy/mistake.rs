@@ -40,7 +40,8 @@ impl Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.pointer.is_empty() { "(the document)".to_owned() } else { escaped(&self.pointer, usize::MAX) };
+        let place =
+            if self.pointer.is_empty() { "(the document)".to_owned() } else { escaped(&self.pointer, usize::MAX) };
         write!(out, "{place}: found {}, allowed: {}", self.found, self.allowed)?;
         match &self.suggestion {
             Some(name) => write!(out, "; did you mean \"{name}\"?"),
@@ -171,7 +172,8 @@ fn escaped(text: &str, longest: usize) -> String {
             out.push_str("...");
             break;
         }
-        let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let invisible =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             _ if c.is_control() || invisible => out.extend(c.escape_unicode()),

@@ -100,12 +100,7 @@ impl Rule {
     }
 
     /// Builds the rule at `index` from a node that fits the format, all but `replaces`.
-    pub(super) fn build(
-        node: &Node,
-        index: usize,
-        around: &Surroundings<'_>,
-        mistakes: &mut Mistakes,
-    ) -> Option<Self> {
+    pub(super) fn build(node: &Node, index: usize, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Self> {
         let pointer = entry("/rules", index);
         let scope = Scope::named(node.word("scope")?);
         let algorithm = algorithm(node, &pointer, around, mistakes);
@@ -204,7 +199,11 @@ fn algorithm(
     let name = name.text()?;
     if around.store_is_redis && !around.catalogue.is_built_in(name) {
         let found = format!("{}, an algorithm that this plugin adds", quoted(name));
-        mistakes.add(Mistake::new(&place, found, "a built-in algorithm, since counters in Redis are counted by scripts"));
+        mistakes.add(Mistake::new(
+            &place,
+            found,
+            "a built-in algorithm, since counters in Redis are counted by scripts",
+        ));
         return None;
     }
     around.catalogue.algorithm(name)
@@ -234,13 +233,7 @@ fn burst(node: &Node, pointer: &str, mistakes: &mut Mistakes) -> Option<NonZeroU
     NonZeroU64::new(burst)
 }
 
-fn cost(
-    node: &Node,
-    pointer: &str,
-    quota: &Quota,
-    algorithm: &dyn Algorithm,
-    mistakes: &mut Mistakes,
-) -> Option<u64> {
+fn cost(node: &Node, pointer: &str, quota: &Quota, algorithm: &dyn Algorithm, mistakes: &mut Mistakes) -> Option<u64> {
     let cost = node.get("cost")?.whole()?;
     let most = quota.rate.get().min(algorithm.largest_cost(quota));
     if cost > most {
@@ -277,4 +270,3 @@ fn tag(scope: Scope, algorithm: &str, quota: &Quota) -> u64 {
         .finalize();
     digest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
-

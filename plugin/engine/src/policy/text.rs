@@ -42,7 +42,8 @@ pub(super) const IDENTIFIER: &TextKind = &TextKind {
 };
 
 /// Whatever a person writes for others to read.
-pub(super) const PROSE: &TextKind = &TextKind { allowed: "up to 4096 characters", pattern: "", min: 0, max: 4096, check: |_| Ok(()) };
+pub(super) const PROSE: &TextKind =
+    &TextKind { allowed: "up to 4096 characters", pattern: "", min: 0, max: 4096, check: |_| Ok(()) };
 
 /// Which requests, by path.
 pub(super) const ENDPOINT: &TextKind = &TextKind {

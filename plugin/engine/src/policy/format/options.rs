@@ -43,12 +43,27 @@ pub(crate) const QUEUE: &[Member] = &[
         "Names of the request headers that a job keeps.",
     ),
     Member::or("max_attempts", Shape::Integer { min: 1, max: 100 }, "5", "How often a job is tried."),
-    Member::or("backoff_ms", Shape::Integer { min: 1, max: 3_600_000 }, "1000", "The wait before the second try; it doubles."),
+    Member::or(
+        "backoff_ms",
+        Shape::Integer { min: 1, max: 3_600_000 },
+        "1000",
+        "The wait before the second try; it doubles.",
+    ),
     Member::or("timeout_ms", Shape::Integer { min: 1, max: 600_000 }, "15000", "How long one try may take."),
-    Member::or("max_wait_seconds", Shape::Integer { min: 1, max: 604_800 }, "3600", "How long a job may wait for its turn."),
+    Member::or(
+        "max_wait_seconds",
+        Shape::Integer { min: 1, max: 604_800 },
+        "3600",
+        "How long a job may wait for its turn.",
+    ),
     Member::or("result_ttl_seconds", Shape::Integer { min: 1, max: 604_800 }, "600", "How long a result is kept."),
     Member::or("max_result_bytes", Shape::Integer { min: 0, max: 1_048_576 }, "65536", "How much of a result is kept."),
-    Member::or("full_status", Shape::Integer { min: 400, max: 599 }, "429", "The HTTP status when no job can be taken."),
+    Member::or(
+        "full_status",
+        Shape::Integer { min: 400, max: 599 },
+        "429",
+        "The HTTP status when no job can be taken.",
+    ),
     Member::or(
         "allow_unverified",
         Shape::Boolean,
@@ -59,7 +74,11 @@ pub(crate) const QUEUE: &[Member] = &[
 
 /// `graceful`.
 pub(crate) const GRACEFUL: &[Member] = &[
-    Member::optional("forward", Shape::Object(FORWARD), "Send the request on in a reduced form. Either this or respond."),
+    Member::optional(
+        "forward",
+        Shape::Object(FORWARD),
+        "Send the request on in a reduced form. Either this or respond.",
+    ),
     Member::optional("respond", Shape::Object(RESPOND), "Answer with a reduced form. Either this or forward."),
     Member::or(
         "ceiling",

@@ -15,7 +15,11 @@ pub(super) const STORES: &[Kind] = &[
     Kind {
         name: "redis",
         members: &[
-            Member::required("cluster", Shape::Text(text::CLUSTER), "The proxy's cluster that reaches the HTTP gateway."),
+            Member::required(
+                "cluster",
+                Shape::Text(text::CLUSTER),
+                "The proxy's cluster that reaches the HTTP gateway.",
+            ),
             Member::required("authority", Shape::Text(text::AUTHORITY), "The :authority of the calls."),
             Member::required("protocol", Shape::OneOf(PROTOCOL), "What the gateway speaks."),
             Member::optional("token", Shape::Text(text::CREDENTIAL), "A bearer token for the gateway.").secret(),
@@ -34,10 +38,8 @@ pub(super) const STORES: &[Kind] = &[
     },
 ];
 
-const PROTOCOL: &[(&str, &str)] = &[
-    ("upstash", "commands as JSON arrays: tidegate-gateway and Upstash"),
-    ("webdis", "commands as paths: Webdis"),
-];
+const PROTOCOL: &[(&str, &str)] =
+    &[("upstash", "commands as JSON arrays: tidegate-gateway and Upstash"), ("webdis", "commands as paths: Webdis")];
 
 const BASIC: &[Member] = &[
     Member::required("user", Shape::Text(text::BASIC_USER), "The user."),

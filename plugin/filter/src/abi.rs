@@ -1,0 +1,116 @@
+//! The plugin's side of the proxy-wasm ABI 0.2.1: the functions that the host calls, and the contexts they reach.
+//!
+//! The SDK is not used: its module imports every function of the ABI, so that a host which lacks one refuses the
+//! plugin; it exports every callback, each of which costs the host a call a request; it can answer only two of the
+//! ABI's five ways to pause; and it panics where a status or a context is not what it expects. Here an unknown context
+//! is ignored, and nothing is imported or exported that Tidegate does not use.
+
+use core::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::exchange::Exchange;
+use crate::root::Root;
+
+/// What the host does with headers after a callback. The numbers are the ABI's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterHeaders {
+    /// The next filter gets them.
+    Continue = 0,
+    /// The whole request stops here, its body too; what is not read from the client yet stays there.
+    StopAll = 4,
+}
+
+/// All contexts of a VM, by the ids that the host gave them.
+#[derive(Debug, Default)]
+struct Contexts {
+    roots: BTreeMap<u32, Root>,
+    exchanges: BTreeMap<u32, Exchange>,
+}
+
+thread_local! {
+    static CONTEXTS: RefCell<Contexts> = RefCell::new(Contexts::default());
+}
+
+/// Runs a callback with the contexts. The host never calls in while a callback runs; if one did, `otherwise` is
+/// answered rather than a trap risked.
+fn with<T>(otherwise: T, callback: impl FnOnce(&mut Contexts) -> T) -> T {
+    CONTEXTS.with(|contexts| match contexts.try_borrow_mut() {
+        Ok(mut contexts) => callback(&mut contexts),
+        Err(_) => otherwise,
+    })
+}
+
+fn with_root<T>(id: u32, otherwise: T, callback: impl FnOnce(&mut Root) -> T) -> T
+where
+    T: Copy,
+{
+    with(otherwise, |contexts| contexts.roots.get_mut(&id).map_or(otherwise, callback))
+}
+
+fn with_exchange<T>(id: u32, otherwise: T, callback: impl FnOnce(&mut Exchange) -> T) -> T
+where
+    T: Copy,
+{
+    with(otherwise, |contexts| contexts.exchanges.get_mut(&id).map_or(otherwise, callback))
+}
+
+/// Tells the host which version of the ABI this is.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// Gives the host memory for bytes that it returns; whoever made the call takes it over.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    Box::into_raw(vec![0_u8; size].into_boxed_slice()).cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(id: u32, root: u32) {
+    with((), |contexts| {
+        if root == 0 {
+            contexts.roots.insert(id, Root::default());
+        } else if let Some(exchange) = contexts.roots.get(&root).and_then(Root::exchange) {
+            contexts.exchanges.insert(id, exchange);
+        }
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_vm_start(_: u32, _: usize) -> bool {
+    true
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(id: u32, size: usize) -> bool {
+    with_root(id, false, |root| root.configure(size))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(id: u32, _: usize, _: bool) -> u32 {
+    with_exchange(id, AfterHeaders::Continue, Exchange::request_headers) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> u32 {
+    with_exchange(id, (), |exchange| exchange.request_trailers());
+    AfterHeaders::Continue as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
+    with_exchange(id, (), |exchange| exchange.response_headers());
+    AfterHeaders::Continue as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(_: u32) -> bool {
+    true
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_delete(id: u32) {
+    with((), |contexts| {
+        contexts.exchanges.remove(&id);
+        contexts.roots.remove(&id);
+    });
+}
