@@ -33,6 +33,8 @@ pub struct CellRequest {
     pub cost: u64,
     /// Whether the request may only pass if this cell admits it. A cell that need not is charged where it conforms now.
     pub must: bool,
+    /// Whether the request may wait for this cell, as long as the quota's horizon says.
+    pub may_wait: bool,
 }
 
 /// A driver's answer.
@@ -60,6 +62,8 @@ pub enum Outcome {
 pub struct CellReply {
     /// How long until the charge conforms; zero is now.
     pub wait: Micros,
+    /// Whether the cell is charged, for the moment that lies `wait` ahead.
+    pub charged: bool,
     /// Units left after this request.
     pub remaining: u64,
     /// How long until the cell is like new.
@@ -78,7 +82,7 @@ impl CellRequest {
 
     /// How far ahead this cell may be charged: only a must-cell reserves.
     pub fn reach(&self) -> Micros {
-        if self.must { self.quota.horizon } else { Micros::ZERO }
+        if self.must && self.may_wait { self.quota.horizon } else { Micros::ZERO }
     }
 
     /// The cell after the charge, and how long the charge must wait; `None` for the cell where nothing is charged.
@@ -91,9 +95,15 @@ impl CellRequest {
     }
 
     /// What is told of a cell as it stands.
-    pub fn reply(&self, cell: Cell, wait: Micros, now: Timestamp) -> CellReply {
+    pub fn reply(&self, cell: Cell, wait: Micros, charged: bool, now: Timestamp) -> CellReply {
         let standing = self.algorithm.standing(cell, &self.quota, now);
-        CellReply { wait, remaining: standing.remaining, reset_after: standing.reset_after }
+        CellReply { wait, charged, remaining: standing.remaining, reset_after: standing.reset_after }
+    }
+
+    /// The cell after giving back what `reply` says was charged at `charged`; `None` where nothing was.
+    pub fn refund(&self, cell: Cell, reply: &CellReply, charged: Timestamp, now: Timestamp) -> Option<Cell> {
+        let at = charged + reply.wait;
+        reply.charged.then(|| self.algorithm.refund(cell, &self.quota, self.cost, at, now))
     }
 }
 
@@ -107,10 +117,11 @@ impl Acquire {
             self.cells.iter().zip(&charges).all(|(request, (_, wait))| !request.must || request.admits(*wait));
         let mut replies = Vec::with_capacity(self.cells.len());
         for ((request, cell), (charged, wait)) in self.cells.iter().zip(cells.iter_mut()).zip(charges) {
-            if granted && let Some(charged) = charged {
+            let is_charged = granted && charged.is_some();
+            if let (true, Some(charged)) = (granted, charged) {
                 *cell = charged;
             }
-            replies.push(request.reply(*cell, wait, self.now));
+            replies.push(request.reply(*cell, wait, is_charged, self.now));
         }
         Reply { cells: replies, outcome: if granted { Outcome::Granted } else { Outcome::Refused } }
     }

@@ -16,6 +16,9 @@ pub struct Catalogue {
     strategies: Vec<&'static StrategyKind>,
 }
 
+/// Makes a strategy from the node of its options and the pointer to that node.
+pub type BuildStrategy = fn(&Node, &str) -> Result<Box<dyn Strategy>, Mistake>;
+
 /// A kind of strategy: its name, what it can be told, and how one is made.
 pub struct StrategyKind {
     /// The name that policies use.
@@ -24,9 +27,9 @@ pub struct StrategyKind {
     pub doc: &'static str,
     /// The members that `{"type": name, ...}` may have.
     pub options: &'static [Member],
-    /// Makes one from a node that fits `options`, with the defaults filled in. The second argument is the pointer to
-    /// it, for what only this function can find wrong.
-    pub build: fn(&Node, &str) -> Result<Box<dyn Strategy>, Mistake>,
+    /// Makes one from a node that fits `options`, with the defaults filled in. What only this function can find wrong
+    /// is its `Err`.
+    pub build: BuildStrategy,
 }
 
 static BUILT_IN: [StrategyKind; 5] = [

@@ -1,25 +1,38 @@
 //! From verdicts to one decision: every limited rule counts, and the strictest action wins.
 //! How the decision looks to the client is `response`'s.
 
-use crate::acquire::Outcome;
+use core::cmp::Reverse;
+
+use crate::acquire::{Acquire, CellReply};
 use crate::policy::Policy;
 use crate::response::{self, Response};
-use crate::strategy::{Action, Denial, Reason};
+use crate::strategy::{Action, Denial, Reason, Reduced, Relief};
 use crate::time::Micros;
 
 /// The engine's answer for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Decision {
-    /// What the proxy does; for [`Action::Respond`], `response` is how it looks.
+    /// What the proxy does; where it answers itself, `response` is how that looks.
     pub action: Action,
     /// What each matching rule says, in the policy's order.
     pub verdicts: Vec<Verdict>,
     /// Why the request was limited; `None` where it was not.
     pub denial: Option<Denial>,
-    /// Rate-limit headers for the response, whoever gives it.
+    /// Headers for the response, whoever gives it: rate-limit headers, and the mark of a reduced form.
     pub headers: Vec<(&'static str, String)>,
     /// The answer to send instead of forwarding.
     pub response: Option<Response>,
+    /// What is charged for this request; to be given back if it is never sent on.
+    pub reservation: Option<Reservation>,
+}
+
+/// What a request has charged, and when.
+#[derive(Debug)]
+pub struct Reservation {
+    /// What was asked for.
+    pub acquire: Acquire,
+    /// What became of each cell.
+    pub cells: Vec<CellReply>,
 }
 
 /// One rule's answer.
@@ -27,32 +40,69 @@ pub struct Decision {
 pub struct Verdict {
     /// The rule's index in the policy.
     pub rule: usize,
-    /// The rule does not admit the request.
-    pub limited: bool,
     /// The verdict counts: the rule is not in shadow and the client is no admin.
     pub enforced: bool,
+    /// The request does not conform now.
+    pub limited: bool,
+    /// What the rule has done for a limited request all the same.
+    pub relief: Relief,
     /// Units left after this request.
     pub remaining: u64,
     /// How long until the client's cell is like new.
     pub reset_after: Micros,
-    /// How long until the charge conforms.
-    pub wait: Micros,
-    /// How long until the same request would be admitted.
+    /// How long until the same request would not be refused.
     pub retry_after: Micros,
 }
 
 impl Verdict {
-    /// Of two cells of one rule, the one that allows less.
-    pub(crate) fn stricter(self, other: Self) -> Self {
-        let key = |verdict: &Self| (verdict.limited, verdict.wait, core::cmp::Reverse(verdict.remaining));
-        if key(&other) > key(&self) { other } else { self }
+    /// The verdict of a rule that has nothing against the request and nothing to tell.
+    pub(crate) fn conforming(rule: usize, enforced: bool) -> Self {
+        Self {
+            rule,
+            enforced,
+            limited: false,
+            relief: Relief::None,
+            remaining: 0,
+            reset_after: Micros::ZERO,
+            retry_after: Micros::ZERO,
+        }
+    }
+
+    /// Whether the rule refuses the request: it is limited, that counts, and the rule has no relief for it.
+    pub fn refuses(&self) -> bool {
+        self.enforced && self.limited && self.relief == Relief::None
+    }
+
+    /// One verdict a rule from one a cell: of two cells of one rule, the one that allows less. A rule's own quota says
+    /// what is left; its ceiling only whether it refuses.
+    pub(crate) fn merge(verdicts: impl Iterator<Item = Self>) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for verdict in verdicts {
+            match merged.last_mut() {
+                Some(last) if last.rule == verdict.rule => {
+                    let key = |one: &Self| (one.refuses(), one.limited, one.retry_after, Reverse(one.remaining));
+                    if key(&verdict) > key(last) {
+                        *last = verdict;
+                    }
+                }
+                _ => merged.push(verdict),
+            }
+        }
+        merged
     }
 }
 
 impl Decision {
     /// The decision where no rule applies.
     pub(crate) fn unlimited() -> Self {
-        Self { action: Action::Forward, verdicts: Vec::new(), denial: None, headers: Vec::new(), response: None }
+        Self {
+            action: Action::Forward,
+            verdicts: Vec::new(),
+            denial: None,
+            headers: Vec::new(),
+            response: None,
+            reservation: None,
+        }
     }
 
     /// The rule that stands for this decision in a log: the one that decided, or the one nearest to its limit.
@@ -63,12 +113,15 @@ impl Decision {
         }
     }
 
-    /// One word for a log: `allowed`, `limited`, or `unlimited` where no rule applied.
+    /// One word for a log: `allowed`, `degraded`, `delayed`, `queued`, `limited`, or `unlimited` where no rule applied.
     pub fn outcome(&self) -> &'static str {
-        match (&self.action, self.verdicts.is_empty()) {
-            (Action::Respond(_), _) => "limited",
-            (Action::Forward, true) => "unlimited",
-            (Action::Forward, false) => "allowed",
+        match &self.action {
+            Action::Forward if self.verdicts.is_empty() => "unlimited",
+            Action::Forward => "allowed",
+            Action::Degrade(_) => "degraded",
+            Action::Delay(_) => "delayed",
+            Action::Enqueue(_) => "queued",
+            Action::Respond(_) => "limited",
         }
     }
 
@@ -77,44 +130,43 @@ impl Decision {
         self.verdicts
             .iter()
             .filter(|verdict| verdict.enforced)
-            .min_by_key(|verdict| (!verdict.limited, verdict.remaining, core::cmp::Reverse(verdict.reset_after)))
+            .min_by_key(|verdict| (!verdict.limited, verdict.remaining, Reverse(verdict.reset_after)))
     }
 }
 
-/// Weighs the verdicts. `failed` says that the store gave no answer.
-pub(crate) fn decide(
-    policy: &Policy,
-    mut verdicts: Vec<Verdict>,
-    outcome: Outcome,
-    failed: bool,
-    is_grpc: bool,
-) -> Decision {
-    let reason = match outcome {
-        _ if failed => Reason::StoreFailed,
-        Outcome::Contended => Reason::Contended,
-        Outcome::Granted | Outcome::Refused => Reason::OverQuota,
-    };
+/// Weighs the verdicts.
+pub(crate) fn decide(policy: &Policy, mut verdicts: Vec<Verdict>, reason: Reason, is_grpc: bool) -> Decision {
     if reason == Reason::Contended {
         for verdict in verdicts.iter_mut().filter(|verdict| verdict.enforced) {
-            verdict.limited = true;
+            (verdict.limited, verdict.relief) = (true, Relief::None);
         }
     }
-    let (action, denial) = match strictest(policy, &verdicts, reason) {
-        Some((action, denial)) => (action, Some(denial)),
-        None => (Action::Forward, None),
-    };
-    let mut decision = Decision { action, verdicts, denial, headers: Vec::new(), response: None };
-    decision.headers = response::rate_limit_headers(policy, &decision);
+    let mut decision = Decision { verdicts, ..Decision::unlimited() };
+    if let Some((action, denial)) = strictest(policy, &decision.verdicts, reason) {
+        (decision.action, decision.denial) = (action, Some(denial));
+    }
+    if is_grpc && matches!(decision.action, Action::Degrade(Reduced::Respond { .. })) {
+        // A reduced answer is HTTP; a gRPC client would take it for a broken one.
+        if let Some(denial) = &decision.denial {
+            decision.action = crate::strategy::refuse(denial);
+        }
+    }
+    decision.headers = response::headers(policy, &decision);
     decision.response = response::response(&decision, is_grpc);
     decision
 }
 
-/// The strictest action over the limited, enforced rules: reject before anything that forwards; among equals the
-/// larger `priority`, then the policy's order.
+/// The strictest action over the limited, enforced rules; among equally strict ones that of the larger `priority`, then
+/// the first in the policy. What waits waits for the longest of the reservations.
 fn strictest(policy: &Policy, verdicts: &[Verdict], reason: Reason) -> Option<(Action, Denial)> {
     let mut limited: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.limited && verdict.enforced).collect();
     let retry_after = limited.iter().map(|verdict| verdict.retry_after).max()?;
-    limited.sort_by_key(|verdict| core::cmp::Reverse(policy.rules.get(verdict.rule).map(|rule| rule.priority)));
+    let longest = limited.iter().filter_map(|verdict| match verdict.relief {
+        Relief::Reserved(wait) => Some(wait),
+        Relief::None | Relief::BelowCeiling => None,
+    });
+    let longest = longest.max().unwrap_or_default();
+    limited.sort_by_key(|verdict| Reverse(policy.rules.get(verdict.rule).map(|rule| rule.priority)));
     let names: Vec<&str> =
         limited.iter().filter_map(|verdict| policy.rules.get(verdict.rule)).map(|rule| rule.name.as_str()).collect();
     let mut chosen: Option<(Action, Denial)> = None;
@@ -124,22 +176,17 @@ fn strictest(policy: &Policy, verdicts: &[Verdict], reason: Reason) -> Option<(A
         let denial = Denial {
             rule: rule.name.clone(),
             reason,
+            relief: match verdict.relief {
+                Relief::Reserved(_) => Relief::Reserved(longest),
+                other => other,
+            },
             retry_after,
-            reserved: None,
             violated: core::iter::once(&rule.name.as_str()).chain(others).map(|name| (*name).to_owned()).collect(),
         };
         let action = rule.strategy.apply(&denial);
-        if chosen.as_ref().is_none_or(|(best, _)| strictness(&action) > strictness(best)) {
+        if chosen.as_ref().is_none_or(|(best, _)| action.strictness() > best.strictness()) {
             chosen = Some((action, denial));
         }
     }
     chosen
-}
-
-/// How strict an action is; the stricter wins.
-fn strictness(action: &Action) -> u8 {
-    match action {
-        Action::Respond(_) => 3,
-        Action::Forward => 0,
-    }
 }

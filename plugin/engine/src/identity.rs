@@ -201,6 +201,5 @@ impl Subject {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -23,11 +23,11 @@ pub mod table;
 mod template;
 mod time;
 
-pub use decision::{Decision, Verdict};
+pub use decision::{Decision, Reservation, Verdict};
 pub use engine::{Engine, Pending, Step};
 pub use memory::Memory;
 pub use path::Readings;
 pub use request::{Header, Request};
-pub use response::Response;
+pub use response::{DEGRADED, Response};
 pub use template::Template;
 pub use time::{Micros, Timestamp};

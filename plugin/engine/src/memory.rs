@@ -53,9 +53,10 @@ impl Memory {
         let Some(subject) = acquire.subjects.get(request.subject) else { return Cell::default() };
         if !is_fixed(subject.kind) {
             let place = self.geometry.place(subject, request.group, self.seed);
-            return self.buckets.get(&place.bucket).map_or_else(Cell::default, |bucket| {
-                bucket.cell(place.fingerprint, request.rule_id)
-            });
+            return self
+                .buckets
+                .get(&place.bucket)
+                .map_or_else(Cell::default, |bucket| bucket.cell(place.fingerprint, request.rule_id));
         }
         self.fixed.get(&(request.rule_id, subject.digest())).copied().unwrap_or_default()
     }
@@ -69,7 +70,7 @@ impl Memory {
         let place = self.geometry.place(subject, request.group, self.seed);
         let bucket = self.buckets.entry(place.bucket).or_default();
         if !bucket.put(place.fingerprint, request.rule_id, cell) {
-            let given_up = bucket.make_room(1, place.fingerprint, acquire.now, |id| engine.rule_by_id(id));
+            let given_up = bucket.make_room(1, place.fingerprint, acquire.now, |id| engine.limit_by_id(id));
             self.given_up.idle = self.given_up.idle.saturating_add(given_up.idle);
             self.given_up.limiting = self.given_up.limiting.saturating_add(given_up.limiting);
             bucket.put(place.fingerprint, request.rule_id, cell);

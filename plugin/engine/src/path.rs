@@ -116,9 +116,22 @@ mod tests {
     #[test]
     fn every_spelling_of_a_path_has_one_normalised_reading() {
         for path in [
-            "/api/search", "//api//search", "/x/%2E./api/search", "/x/..;/api/search", "/api/search/", "/api/search;v=1",
-            "/api%2fsearch", "/api\\search", "/api%5csearch", "/api/%73earch", "/api/./search?q=1", "/../api/search",
-            "/api;x/search", "/api/search#top", "/api/search//", "/api/x/../search",
+            "/api/search",
+            "//api//search",
+            "/x/%2E./api/search",
+            "/x/..;/api/search",
+            "/api/search/",
+            "/api/search;v=1",
+            "/api%2fsearch",
+            "/api\\search",
+            "/api%5csearch",
+            "/api/%73earch",
+            "/api/./search?q=1",
+            "/../api/search",
+            "/api;x/search",
+            "/api/search#top",
+            "/api/search//",
+            "/api/x/../search",
         ] {
             assert_eq!(normalised(path), "/api/search", "{path}");
         }

@@ -3,6 +3,7 @@
 
 mod build;
 mod fill;
+mod fits;
 pub(crate) mod format;
 mod identity;
 pub(crate) mod json;

@@ -46,6 +46,11 @@ impl<'a> Request<'a> {
         parse_address(self.peer)
     }
 
+    /// Whether the connection is to become something else than HTTP: a WebSocket, a tunnel.
+    pub fn is_upgrade(&self) -> bool {
+        self.method() == b"CONNECT" || self.values("upgrade").chain(self.values(":protocol")).next().is_some()
+    }
+
     /// Whether this is a gRPC call: a POST whose content type says so.
     pub fn is_grpc(&self) -> bool {
         self.method() == b"POST" && self.values("content-type").next().is_some_and(is_grpc_content)

@@ -2,12 +2,17 @@
 //! its syntax is in this file: draft-ietf-httpapi-ratelimit-headers-11 (RFC 9651 Lists of Strings), RFC 9457, and the
 //! `X-RateLimit-*` triple that older clients read.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use crate::decision::{Decision, Verdict};
 use crate::policy::{HeaderStyle, Policy};
-use crate::strategy::{Action, Body, Denial, Refusal};
+use crate::strategy::{Action, Body, Denial, Reduced, Refusal};
 use crate::time::Micros;
+
+/// Marks what is served in a reduced form, to the upstream and to the client; its value is the rule's name.
+pub const DEGRADED: &str = "x-tidegate-degraded";
 
 /// gRPC's `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: u32 = 8;
@@ -18,15 +23,24 @@ pub struct Response {
     /// The HTTP status. A gRPC answer is 200 on the wire; hosts that know gRPC make it so.
     pub status: u16,
     /// All headers, names in lower case, rate-limit headers included.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body, or for gRPC the message.
     pub body: String,
     /// The gRPC status where the request was a gRPC call.
     pub grpc_status: Option<u32>,
 }
 
+/// The headers that a decision gives the response.
+pub(crate) fn headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str, String)> {
+    let mut headers = rate_limit_headers(policy, decision);
+    if let (Action::Degrade(_), Some(denial)) = (&decision.action, &decision.denial) {
+        headers.push((DEGRADED, denial.rule.clone()));
+    }
+    headers
+}
+
 /// The rate-limit headers of a decision in the policy's style.
-pub(crate) fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str, String)> {
+fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str, String)> {
     let (draft11, legacy) = match policy.headers {
         HeaderStyle::Off => return Vec::new(),
         HeaderStyle::Draft11 => (true, false),
@@ -37,15 +51,19 @@ pub(crate) fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&
     let mut headers = Vec::new();
     if draft11 {
         let shown: Vec<&Verdict> = decision.verdicts.iter().filter(|verdict| verdict.enforced).collect();
-        headers.push(("ratelimit-policy", list(policy, &shown, |rule, _| {
-            format!(";q={};w={}", rule.rate(), rule.window().secs_ceil())
-        })));
+        headers.push((
+            "ratelimit-policy",
+            list(policy, &shown, |rule, _| format!(";q={};w={}", rule.rate(), rule.window().secs_ceil())),
+        ));
         // A refusal names the limits that refused, with the same seconds as Retry-After, which must not be earlier.
         let shown: Vec<&Verdict> =
-            shown.into_iter().filter(|verdict| decision.denial.is_none() || verdict.limited).collect();
-        headers.push(("ratelimit", list(policy, &shown, |_, verdict| {
-            format!(";r={};t={}", verdict.remaining, seconds_left(decision, verdict))
-        })));
+            shown.into_iter().filter(|verdict| !is_refused(decision) || verdict.limited).collect();
+        headers.push((
+            "ratelimit",
+            list(policy, &shown, |_, verdict| {
+                format!(";r={};t={}", verdict.remaining, seconds_left(decision, verdict))
+            }),
+        ));
     }
     if legacy && let Some(rule) = policy.rules.get(tightest.rule) {
         headers.push(("x-ratelimit-limit", rule.rate().to_string()));
@@ -56,7 +74,11 @@ pub(crate) fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&
 }
 
 /// An RFC 9651 List: each rule's name as a String with parameters. Rule names need no escaping.
-fn list(policy: &Policy, verdicts: &[&Verdict], parameters: impl Fn(&crate::policy::Rule, &Verdict) -> String) -> String {
+fn list(
+    policy: &Policy,
+    verdicts: &[&Verdict],
+    parameters: impl Fn(&crate::policy::Rule, &Verdict) -> String,
+) -> String {
     let items = verdicts.iter().filter_map(|verdict| {
         let rule = policy.rules.get(verdict.rule)?;
         Some(format!("\"{}\"{}", rule.name, parameters(rule, verdict)))
@@ -67,9 +89,13 @@ fn list(policy: &Policy, verdicts: &[&Verdict], parameters: impl Fn(&crate::poli
 /// Seconds until there is more: for a limited rule what Retry-After says, else until its quota is whole again.
 fn seconds_left(decision: &Decision, verdict: &Verdict) -> u64 {
     match &decision.denial {
-        Some(denial) if verdict.limited => retry_seconds(denial.retry_after),
+        Some(denial) if verdict.limited && is_refused(decision) => retry_seconds(denial.retry_after),
         _ => verdict.reset_after.secs_ceil(),
     }
+}
+
+fn is_refused(decision: &Decision) -> bool {
+    matches!(decision.action, Action::Respond(_))
 }
 
 /// RFC 9110 `delay-seconds`: whole, rounded up, never zero.
@@ -77,16 +103,37 @@ fn retry_seconds(wait: Micros) -> u64 {
     wait.secs_ceil().max(1)
 }
 
-/// The answer to a refused request; `None` where it is forwarded.
+/// The answer that Tidegate gives itself; `None` where the request is forwarded, held or stored.
 pub(crate) fn response(decision: &Decision, is_grpc: bool) -> Option<Response> {
-    let (Action::Respond(refusal), Some(denial)) = (&decision.action, &decision.denial) else { return None };
-    let mut response = if is_grpc { grpc(refusal, denial) } else { http(refusal, denial) };
-    response.headers.push(("cache-control", "no-store".to_owned()));
-    if let Some(wait) = refusal.retry_after {
-        response.headers.push(("retry-after", retry_seconds(wait).to_string()));
+    let denial = decision.denial.as_ref()?;
+    let mut response = match &decision.action {
+        Action::Respond(refusal) if is_grpc => grpc(refusal, denial),
+        Action::Respond(refusal) => http(refusal, denial),
+        Action::Degrade(Reduced::Respond { status, headers, body }) => reduced(*status, headers, body),
+        Action::Forward | Action::Degrade(_) | Action::Delay(_) | Action::Enqueue(_) => return None,
+    };
+    response.headers.push(("cache-control".into(), "no-store".to_owned()));
+    if let Action::Respond(Refusal { retry_after: Some(wait), .. }) = &decision.action {
+        response.headers.push(("retry-after".into(), retry_seconds(*wait).to_string()));
     }
-    response.headers.extend(decision.headers.iter().cloned());
+    response.headers.extend(decision.headers.iter().map(|(name, value)| ((*name).into(), value.clone())));
     Some(response)
+}
+
+/// A reduced form of the answer, as the policy has it.
+fn reduced(status: u16, headers: &[(String, String)], body: &Body) -> Response {
+    let mut all: Vec<(Cow<'static, str>, String)> =
+        headers.iter().map(|(name, value)| (name.clone().into(), value.clone())).collect();
+    let body = match body {
+        Body::Problem => String::new(),
+        Body::Own { content_type, content } => {
+            if !headers.iter().any(|(name, _)| name == "content-type") {
+                all.push(("content-type".into(), (*content_type).to_owned()));
+            }
+            content.clone()
+        }
+    };
+    Response { status, headers: all, body, grpc_status: None }
 }
 
 fn http(refusal: &Refusal, denial: &Denial) -> Response {
@@ -96,7 +143,7 @@ fn http(refusal: &Refusal, denial: &Denial) -> Response {
     };
     Response {
         status: refusal.status,
-        headers: vec![("content-type", content_type.to_owned())],
+        headers: vec![("content-type".into(), content_type.to_owned())],
         body,
         grpc_status: None,
     }
@@ -122,7 +169,7 @@ fn grpc(refusal: &Refusal, denial: &Denial) -> Response {
     };
     Response {
         status: 200,
-        headers: vec![("grpc-retry-pushback-ms", pushback.to_string())],
+        headers: vec![("grpc-retry-pushback-ms".into(), pushback.to_string())],
         body: format!("the limit \"{}\" is reached", denial.rule),
         grpc_status: Some(RESOURCE_EXHAUSTED),
     }

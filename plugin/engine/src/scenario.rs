@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::Decision;
 use crate::catalogue::Catalogue;
 use crate::engine::{Engine, Step};
 use crate::memory::Memory;
 use crate::policy::{Policy, Store};
 use crate::request::{Header, Request};
 use crate::time::Timestamp;
-use crate::Decision;
 
 /// When a scenario starts unless it says so: 2026-01-01T00:00:00Z, which no window of up to a day straddles.
 const START: u64 = 1_767_225_600_000_000;
@@ -158,8 +158,7 @@ impl Scenario {
     /// # Errors
     /// The policy's mistakes.
     pub fn run(&self, policy: &str, catalogue: &Catalogue) -> Result<Vec<Observed>, String> {
-        let policy = Policy::parse(policy.as_bytes(), catalogue)
-            .map_err(|mistakes| mistakes.to_string())?;
+        let policy = Policy::parse(policy.as_bytes(), catalogue).map_err(|mistakes| mistakes.to_string())?;
         let max_keys = match policy.store {
             Store::Local { max_keys } => max_keys,
             _ => 65_536,
@@ -177,9 +176,11 @@ impl Scenario {
 
     /// Compares what each request got with what it must get. Each line says which request differs, and how.
     pub fn differences(&self, observed: &[Observed]) -> Vec<String> {
-        let expected = self.requests.iter().enumerate().flat_map(|(index, request)| {
-            (0..request.times).map(move |time| (index, time, &request.expect))
-        });
+        let expected = self
+            .requests
+            .iter()
+            .enumerate()
+            .flat_map(|(index, request)| (0..request.times).map(move |time| (index, time, &request.expect)));
         let mut differences = Vec::new();
         let mut compared = 0;
         for ((index, time, expect), observed) in expected.zip(observed) {
@@ -216,8 +217,7 @@ impl TimedRequest {
 
     fn run(&self, engine: &Engine, memory: &mut Memory, now: Timestamp) -> Observed {
         let lines = self.lines();
-        let headers: Vec<Header<'_>> =
-            lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let headers: Vec<Header<'_>> = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let metadata: Vec<Vec<u8>> = engine
             .metadata_sources()
             .map(|path| self.metadata.get(&path.join("/")).map(|value| value.clone().into_bytes()).unwrap_or_default())
@@ -241,13 +241,16 @@ impl Observed {
     pub fn of(engine: &Engine, decision: &Decision) -> Self {
         let policy = engine.policy();
         let rule = decision.leading_rule(policy).and_then(|rule| policy.rules.get(rule)).map(|rule| rule.name.clone());
-        let (headers, status, body) = match &decision.response {
-            Some(response) => (&response.headers, Some(response.status), response.body.clone()),
-            None => (&decision.headers, None, String::new()),
+        let owned = |name: &str, value: &String| (name.to_owned(), value.clone());
+        let mut headers: Vec<(String, String)> = match &decision.response {
+            Some(response) => response.headers.iter().map(|(name, value)| owned(name, value)).collect(),
+            None => decision.headers.iter().map(|(name, value)| owned(name, value)).collect(),
         };
-        let mut headers: Vec<(String, String)> =
-            headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         headers.sort();
+        let (status, body) = match &decision.response {
+            Some(response) => (Some(response.status), response.body.clone()),
+            None => (None, String::new()),
+        };
         Self { outcome: decision.outcome().to_owned(), rule, status, headers, body }
     }
 

@@ -130,8 +130,7 @@ impl Bucket {
 
     /// Stores a cell that the bucket knows or has room for; `false` where it is full and the cell is new.
     pub fn put(&mut self, fingerprint: u64, rule_id: u64, cell: Cell) -> bool {
-        let known =
-            self.entries.iter_mut().find(|entry| entry.fingerprint == fingerprint && entry.rule_id == rule_id);
+        let known = self.entries.iter_mut().find(|entry| entry.fingerprint == fingerprint && entry.rule_id == rule_id);
         if let Some(entry) = known {
             entry.cell = cell;
             return true;

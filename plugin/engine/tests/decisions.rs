@@ -53,8 +53,10 @@ fn is_limited(decision: &Decision) -> bool {
 }
 
 fn header<'d>(decision: &'d Decision, name: &str) -> Option<&'d str> {
-    let headers = decision.response.as_ref().map_or(&decision.headers, |response| &response.headers);
-    headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    match &decision.response {
+        Some(response) => response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
+        None => decision.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str()),
+    }
 }
 
 #[test]
@@ -128,10 +130,19 @@ fn a_shadow_rule_never_changes_an_outcome() {
 
 #[test]
 fn every_spelling_of_a_path_is_counted() {
-    let rule = r#"{"name": "search", "scope": "global", "rate": 100, "window_seconds": 60, "endpoints": ["/api/search"]}"#;
+    let rule =
+        r#"{"name": "search", "scope": "global", "rate": 100, "window_seconds": 60, "endpoints": ["/api/search"]}"#;
     let spellings = [
-        "//api//search", "/x/%2E./api/search", "/x/..;/api/search", "/api/search/", "/api/search;v=1", "/api%2fsearch",
-        "/api\\search", "/api/%73earch", "/api/search?q=1", "/.tidegate/../api/search",
+        "//api//search",
+        "/x/%2E./api/search",
+        "/x/..;/api/search",
+        "/api/search/",
+        "/api/search;v=1",
+        "/api%2fsearch",
+        "/api\\search",
+        "/api/%73earch",
+        "/api/search?q=1",
+        "/.tidegate/../api/search",
     ];
     let mut proxy = Proxy::with_rules(rule);
     for path in spellings {
@@ -169,9 +180,8 @@ fn a_replaced_or_shadow_rule_replaces_nothing() {
                {{"name": "c", "scope": "global", "rate": 1, "window_seconds": 60, "mode": "{mode}", "replaces": ["b"]}}"#
         )
     };
-    let matching = |rules: &str| {
-        Proxy::with_rules(rules).get("/").verdicts.iter().map(|verdict| verdict.rule).collect::<Vec<_>>()
-    };
+    let matching =
+        |rules: &str| Proxy::with_rules(rules).get("/").verdicts.iter().map(|verdict| verdict.rule).collect::<Vec<_>>();
     assert_eq!(matching(&rules("enforce")), [0, 2], "c replaces b, so b does not replace a");
     assert_eq!(matching(&rules("shadow")), [1, 2], "c in shadow leaves b, which replaces a");
 }
@@ -227,9 +237,8 @@ fn grpc_calls_get_a_grpc_answer() {
 
 #[test]
 fn a_cost_of_zero_charges_nothing_and_is_never_limited() {
-    let mut proxy = Proxy::with_rules(
-        r#"{"name": "free", "scope": "global", "rate": 1, "window_seconds": 60, "cost": 0}"#,
-    );
+    let mut proxy =
+        Proxy::with_rules(r#"{"name": "free", "scope": "global", "rate": 1, "window_seconds": 60, "cost": 0}"#);
     for _ in 0..10 {
         let decision = proxy.get("/");
         assert!(!is_limited(&decision));

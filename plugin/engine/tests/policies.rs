@@ -1,6 +1,18 @@
 //! Policies as people write them: the shipped ones, the documented ones, and one bad one for each mistake.
 //! `UPDATE_GOLDEN=1 cargo test -p tidegate-engine --test policies` rewrites the expected messages and the schema.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails where it finds what is wrong"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test reads files, its environment and a clock"
+)]
+
 #[path = "policies/bad.rs"]
 mod bad;
 #[path = "policies/hostile.rs"]
@@ -46,7 +58,6 @@ fn json_files(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Compares with a file, or rewrites it where `UPDATE_GOLDEN` is set.
-#[expect(clippy::disallowed_methods, reason = "a test may look at its environment")]
 #[track_caller]
 fn golden(path: &Path, found: &str) {
     if std::env::var("UPDATE_GOLDEN").is_ok() {

@@ -16,8 +16,18 @@ use crate::root::Root;
 pub(crate) enum AfterHeaders {
     /// The next filter gets them.
     Continue = 0,
-    /// The whole request stops here, its body too; what is not read from the client yet stays there.
-    StopAll = 4,
+    /// They stop here. Envoy stops the body as well, unless the plugin is configured with
+    /// `allow_on_headers_stop_iteration`: then each piece of it is asked about.
+    Stop = 1,
+}
+
+/// What the host does with a piece of a body after a callback. The numbers are proxy-wasm-cpp-host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterBody {
+    /// The next filter gets it.
+    Continue = 0,
+    /// It is kept, and the client is slowed down when there is much of it.
+    Hold = 2,
 }
 
 /// All contexts of a VM, by the ids that the host gave them.
@@ -69,7 +79,7 @@ extern "C" fn proxy_on_context_create(id: u32, root: u32) {
     with((), |contexts| {
         if root == 0 {
             contexts.roots.insert(id, Root::default());
-        } else if let Some(exchange) = contexts.roots.get(&root).and_then(Root::exchange) {
+        } else if let Some(exchange) = contexts.roots.get(&root).and_then(|root| root.exchange(id)) {
             contexts.exchanges.insert(id, exchange);
         }
     });
@@ -91,9 +101,13 @@ extern "C" fn proxy_on_request_headers(id: u32, _: usize, _: bool) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_body(id: u32, _: usize, _: bool) -> u32 {
+    with_exchange(id, AfterBody::Continue, |exchange| exchange.request_body()) as u32
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> u32 {
-    with_exchange(id, (), |exchange| exchange.request_trailers());
-    AfterHeaders::Continue as u32
+    with_exchange(id, AfterHeaders::Continue, Exchange::request_trailers) as u32
 }
 
 #[unsafe(no_mangle)]
@@ -103,7 +117,20 @@ extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_done(_: u32) -> bool {
+extern "C" fn proxy_on_tick(id: u32) {
+    with((), |contexts| {
+        let released = contexts.roots.get_mut(&id).map(Root::tick).unwrap_or_default();
+        for exchange in released {
+            if let Some(exchange) = contexts.exchanges.get_mut(&exchange) {
+                exchange.released();
+            }
+        }
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(id: u32) -> bool {
+    with_exchange(id, (), Exchange::done);
     true
 }
 

@@ -1,22 +1,35 @@
 //! One HTTP exchange: tells the engine of the request, asks the counters, does what was decided.
 
+mod headers;
+
 use std::rc::Rc;
 
-use tidegate_engine::strategy;
-use tidegate_engine::{Decision, Header, Request, Response, Step, Timestamp};
+use tidegate_engine::strategy::{Action, Reduced};
+use tidegate_engine::{DEGRADED, Decision, Header, Request, Reservation, Response, Step, Timestamp};
 
-use crate::abi::AfterHeaders;
+use crate::abi::{AfterBody, AfterHeaders};
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
-
-/// What an access log shows as the reason of an answer that is ours.
-const DETAILS: &str = "tidegate_limited";
+use crate::waiting::{Key, Seat};
 
 /// One request and its response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
+    id: u32,
     deployment: Rc<Deployment>,
+    state: State,
     answer: Answer,
+}
+
+/// How far the request is.
+#[derive(Debug)]
+enum State {
+    /// It goes on, or was never stopped.
+    Passing,
+    /// It waits for its reserved moment.
+    Held { seat: Seat, reservation: Box<Reservation> },
+    /// It is answered here.
+    Answered,
 }
 
 /// Where the response comes from, and what it needs from us.
@@ -30,8 +43,8 @@ enum Answer {
 }
 
 impl Exchange {
-    pub(crate) fn new(deployment: Rc<Deployment>) -> Self {
-        Self { deployment, answer: Answer::Upstream(Vec::new()) }
+    pub(crate) fn new(id: u32, deployment: Rc<Deployment>) -> Self {
+        Self { id, deployment, state: State::Passing, answer: Answer::Upstream(Vec::new()) }
     }
 
     /// Decides a request when its headers have come.
@@ -43,54 +56,91 @@ impl Exchange {
                 return AfterHeaders::Continue;
             }
         };
-        let headers = map.lines();
-        remove_reserved(Map::RequestHeaders, &headers);
+        let lines = map.lines();
+        headers::remove_reserved(&self.deployment.engine, Map::RequestHeaders, &lines);
         let now = host::now();
-        let decision = self.deployment.decide(&headers, now);
+        let mut decision = self.deployment.decide(&lines, now);
         self.deployment.counters.count(&decision);
         tell_access_log(&self.deployment, &decision, now);
-        match (decision.action, decision.response) {
-            (strategy::Action::Respond(_), Some(response)) => self.respond(&response, &headers),
-            _ => {
-                self.answer = Answer::Upstream(decision.headers);
+        if let Some(response) = decision.response.take() {
+            return self.respond(&response, decision.outcome(), &lines);
+        }
+        self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));
+        match (&decision.action, decision.reservation) {
+            (Action::Delay(wait), Some(reservation)) => self.hold(now + *wait, reservation, now),
+            (Action::Degrade(Reduced::Forward { headers, path }), _) => {
+                let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
+                reduce(headers, path.as_deref(), &rule);
                 AfterHeaders::Continue
             }
+            _ => AfterHeaders::Continue,
         }
     }
 
-    /// Trailers cannot say what only Tidegate may say either.
-    pub(crate) fn request_trailers(&mut self) {
+    /// What becomes of a piece of the request's body.
+    pub(crate) fn request_body(&mut self) -> AfterBody {
+        match self.state {
+            State::Passing => AfterBody::Continue,
+            State::Held { .. } | State::Answered => AfterBody::Hold,
+        }
+    }
+
+    /// Trailers cannot say what only Tidegate may say either, and stop where their request does.
+    pub(crate) fn request_trailers(&mut self) -> AfterHeaders {
         if let Ok(map) = Headers::of(Map::RequestTrailers) {
-            remove_reserved(Map::RequestTrailers, &map.lines());
+            headers::remove_reserved(&self.deployment.engine, Map::RequestTrailers, &map.lines());
+        }
+        match self.state {
+            State::Passing => AfterHeaders::Continue,
+            State::Held { .. } | State::Answered => AfterHeaders::Stop,
         }
     }
 
     /// Adds to a response what the decision said.
     pub(crate) fn response_headers(&mut self) {
         match &self.answer {
-            Answer::Upstream(headers) => add_to_response(headers),
+            Answer::Upstream(added) => headers::add_to_response(added),
             Answer::Ours { status: None } => {}
-            Answer::Ours { status: Some(status) } => {
-                host::replace_header(Map::ResponseHeaders, ":status", &status.to_string());
-                for name in ["grpc-status", "grpc-message", "content-type"] {
-                    host::remove_header(Map::ResponseHeaders, name.as_bytes());
-                }
-            }
+            Answer::Ours { status: Some(status) } => headers::undo_grpc(*status),
         }
     }
 
-    fn respond(&mut self, response: &Response, headers: &[Header<'_>]) -> AfterHeaders {
-        let looks_like_grpc = headers
-            .iter()
-            .any(|(name, value)| *name == b"content-type" && value.starts_with(b"application/grpc"));
+    /// The root has sent this request on.
+    pub(crate) fn released(&mut self) {
+        self.state = State::Passing;
+    }
+
+    /// The exchange is over. A client that left while it was held frees its place, and gives back what it had reserved.
+    pub(crate) fn done(&mut self) {
+        let State::Held { seat, reservation } = core::mem::replace(&mut self.state, State::Passing) else { return };
+        if self.deployment.waiting.borrow_mut().leave(seat) {
+            self.deployment.counters.waiting.add(-1);
+            self.deployment.counters.abandoned.add(1);
+            self.deployment.table.give_back(&reservation);
+            self.deployment.keep_ticking(host::now(), false);
+        }
+    }
+
+    fn hold(&mut self, due: Timestamp, reservation: Reservation, now: Timestamp) -> AfterHeaders {
+        let keys = self.deployment.keys_waited_for(&reservation);
+        let seat = self.deployment.waiting.borrow_mut().enter(self.id, keys, due);
+        self.deployment.counters.waiting.add(1);
+        self.state = State::Held { seat, reservation: Box::new(reservation) };
+        self.deployment.keep_ticking(now, false);
+        AfterHeaders::Stop
+    }
+
+    fn respond(&mut self, response: &Response, outcome: &str, lines: &[Header<'_>]) -> AfterHeaders {
+        let looks_like_grpc =
+            lines.iter().any(|(name, value)| *name == b"content-type" && value.starts_with(b"application/grpc"));
         let status = (looks_like_grpc && response.grpc_status.is_none()).then_some(response.status);
         self.answer = Answer::Ours { status };
-        let sent =
-            host::respond(response.status, DETAILS, &response.headers, &response.body, response.grpc_status);
-        if let Err(status) = sent {
-            host::log(Level::Error, &format!("the host refuses to answer a limited request: {status:?}"));
+        self.state = State::Answered;
+        // What an access log shows as the reason of the answer: `tidegate_limited`.
+        if let Err(status) = host::respond(response, &format!("tidegate_{outcome}")) {
+            host::log(Level::Error, &format!("the host refuses to answer a request: {status:?}"));
         }
-        AfterHeaders::StopAll
+        AfterHeaders::Stop
     }
 }
 
@@ -107,12 +157,29 @@ impl Deployment {
         loop {
             step = match step {
                 Step::Done(decision) => return decision,
-                Step::Pending(pending) => {
+                Step::Pending(mut pending) => {
+                    let waiting = self.waiting.borrow();
+                    pending.keep_waiting_only_where(|rule, cell, subject| {
+                        let key = (cell.rule_id, self.table.fingerprint(subject));
+                        rule.strategy.room().is_some_and(|room| waiting.has_room(key, room))
+                    });
                     let reply = self.table.acquire(&self.engine, pending.acquire(), &self.counters);
                     pending.resume(reply)
                 }
             };
         }
+    }
+
+    /// The keys that a reservation lies ahead in.
+    fn keys_waited_for(&self, reservation: &Reservation) -> Vec<Key> {
+        let acquire = &reservation.acquire;
+        let cells = acquire.cells.iter().zip(&reservation.cells);
+        let ahead = cells.filter(|(_, reply)| reply.charged && reply.wait.0 > 0);
+        ahead
+            .filter_map(|(cell, _)| {
+                acquire.subjects.get(cell.subject).map(|subject| (cell.rule_id, self.table.fingerprint(subject)))
+            })
+            .collect()
     }
 }
 
@@ -122,39 +189,14 @@ fn metadata(path: &[String]) -> Vec<u8> {
     host::property(names).unwrap_or_default()
 }
 
-/// Removes what only Tidegate may say, in any spelling that an upstream could take for it.
-fn remove_reserved(map: Map, headers: &[Header<'_>]) {
-    for (name, _) in headers {
-        if is_reserved(name) {
-            host::remove_header(map, name);
-        }
-    }
-}
-
-fn is_reserved(name: &[u8]) -> bool {
-    const RESERVED: &[u8] = b"x-tidegate-";
-    name.len() >= RESERVED.len()
-        && name.iter().zip(RESERVED).all(|(byte, reserved)| {
-            byte.eq_ignore_ascii_case(reserved) || (*byte == b'_' && *reserved == b'-')
-        })
-}
-
-/// Adds rate-limit headers without making the upstream's own looser: list fields grow by our members; of the
-/// `X-RateLimit-*` triple, which holds one limit, the one with less remaining stays.
-fn add_to_response(headers: &[(&'static str, String)]) {
-    let ours = headers.iter().find(|(name, _)| *name == "x-ratelimit-remaining").map(|(_, value)| value.as_str());
-    let keep_upstream = ours.is_some_and(|ours| {
-        let theirs = host::header(Map::ResponseHeaders, "x-ratelimit-remaining").ok();
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        let theirs = theirs.and_then(|value| core::str::from_utf8(&value).ok().and_then(number));
-        theirs.zip(number(ours)).is_some_and(|(theirs, ours)| theirs < ours)
-    });
+/// Changes a request into its reduced form; the host then selects its route anew.
+fn reduce(headers: &[(String, String)], path: Option<&str>, rule: &str) {
+    host::replace_header(Map::RequestHeaders, DEGRADED, rule);
     for (name, value) in headers {
-        if !name.starts_with("x-ratelimit-") {
-            host::add_header(Map::ResponseHeaders, name, value);
-        } else if !keep_upstream {
-            host::replace_header(Map::ResponseHeaders, name, value);
-        }
+        host::replace_header(Map::RequestHeaders, name, value);
+    }
+    if let Some(path) = path {
+        host::replace_header(Map::RequestHeaders, ":path", path);
     }
 }
 
@@ -169,20 +211,5 @@ fn tell_access_log(deployment: &Deployment, decision: &Decision, now: Timestamp)
     host::set_property("tidegate.at", now.micros().to_string().as_bytes());
     if let Some(rule) = decision.leading_rule(policy).and_then(|rule| policy.rules.get(rule)) {
         host::set_property("tidegate.rule", rule.name.as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_names_are_known_in_every_spelling() {
-        for name in ["x-tidegate-degraded", "X_Tidegate_Degraded", "x-tidegate_x", "X-TIDEGATE-"] {
-            assert!(is_reserved(name.as_bytes()), "{name}");
-        }
-        for name in ["x-tidegat", "x-tidegates", "y-tidegate-x", ""] {
-            assert!(!is_reserved(name.as_bytes()), "{name}");
-        }
     }
 }

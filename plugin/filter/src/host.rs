@@ -7,7 +7,7 @@ mod raw;
 #[path = "host/absent.rs"]
 mod raw;
 
-use tidegate_engine::{Header, Timestamp};
+use tidegate_engine::{Header, Response, Timestamp};
 
 /// A status other than OK, by the number that the proxy-wasm ABI gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub(crate) enum Level {
 pub(crate) enum MetricKind {
     Counter = 0,
     Gauge = 1,
+    Histogram = 2,
 }
 
 fn ok(status: u32) -> Result<(), Status> {
@@ -138,16 +139,17 @@ fn take(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
 }
 
 /// Packs headers as the host reads them.
-fn pack(headers: &[(&str, String)]) -> Vec<u8> {
+fn pack<N: AsRef<str>>(headers: &[(N, String)]) -> Vec<u8> {
     let word = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
     let mut packed = Vec::new();
     packed.extend_from_slice(&word(headers.len()));
     for (name, value) in headers {
+        let name = name.as_ref();
         packed.extend_from_slice(&word(name.len()));
         packed.extend_from_slice(&word(value.len()));
     }
     for (name, value) in headers {
-        packed.extend_from_slice(name.as_bytes());
+        packed.extend_from_slice(name.as_ref().as_bytes());
         packed.push(0);
         packed.extend_from_slice(value.as_bytes());
         packed.push(0);
@@ -164,9 +166,8 @@ pub(crate) fn header(map: Map, name: &str) -> Result<Vec<u8>, Status> {
 /// Adds a line beside those of the same name.
 pub(crate) fn add_header(map: Map, name: &str, value: &str) {
     // SAFETY: the host only reads both.
-    let _ = unsafe {
-        raw::proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    };
+    let _ =
+        unsafe { raw::proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
 /// Makes one line the only one of its name.
@@ -184,29 +185,41 @@ pub(crate) fn remove_header(map: Map, name: &[u8]) {
 }
 
 /// Answers the request in the upstream's stead. `details` goes to access logs.
-pub(crate) fn respond(
-    status: u16,
-    details: &str,
-    headers: &[(&str, String)],
-    body: &str,
-    grpc_status: Option<u32>,
-) -> Result<(), Status> {
-    let packed = pack(headers);
+pub(crate) fn respond(response: &Response, details: &str) -> Result<(), Status> {
+    let packed = pack(&response.headers);
     // -1 leaves the gRPC status to the host.
-    let grpc_status = grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
+    let grpc_status = response.grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
     // SAFETY: the host only reads what is passed.
     ok(unsafe {
         raw::proxy_send_local_response(
-            u32::from(status),
+            u32::from(response.status),
             details.as_ptr(),
             details.len(),
-            body.as_ptr(),
-            body.len(),
+            response.body.as_ptr(),
+            response.body.len(),
             packed.as_ptr(),
             packed.len(),
             grpc_status,
         )
     })
+}
+
+/// Sends a held request on. The host does so after this callback.
+///
+/// # Errors
+/// Its stream is gone.
+pub(crate) fn resume(exchange: u32) -> Result<(), Status> {
+    const REQUEST: u32 = 0;
+    // SAFETY: plain numbers.
+    ok(unsafe { raw::proxy_set_effective_context(exchange) })?;
+    // SAFETY: plain numbers.
+    ok(unsafe { raw::proxy_continue_stream(REQUEST) })
+}
+
+/// Has the host tick this root every so many milliseconds; 0 stops it.
+pub(crate) fn set_tick(millis: u32) {
+    // SAFETY: plain numbers.
+    let _ = unsafe { raw::proxy_set_tick_period_milliseconds(millis) };
 }
 
 /// A shared value and its CAS number.
@@ -249,7 +262,7 @@ impl Metric {
         let _ = unsafe { raw::proxy_increment_metric(self.0, offset) };
     }
 
-    /// Sets a gauge.
+    /// Sets a gauge, or adds a value to a histogram.
     pub(crate) fn set(self, value: u64) {
         // SAFETY: plain numbers.
         let _ = unsafe { raw::proxy_record_metric(self.0, value) };

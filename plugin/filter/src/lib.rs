@@ -9,6 +9,7 @@ mod exchange;
 mod host;
 mod root;
 mod shared_table;
+mod waiting;
 
 use std::sync::OnceLock;
 

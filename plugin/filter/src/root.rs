@@ -1,15 +1,17 @@
 //! The root context: takes the policy from the plugin's configuration and makes of it a [`Deployment`] that every
 //! exchange shares. One VM may hold several roots, each with its own policy; nothing here is shared between them.
 
+use core::cell::RefCell;
 use std::rc::Rc;
 
-use tidegate_engine::Engine;
 use tidegate_engine::policy::{Mistakes, Policy, Store};
+use tidegate_engine::{Engine, Timestamp};
 
 use crate::counters::Counters;
 use crate::exchange::Exchange;
 use crate::host::{self, Level};
 use crate::shared_table::SharedTable;
+use crate::waiting::WaitingRoom;
 
 /// One policy at work: what all exchanges of a root share.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub(crate) struct Deployment {
     pub(crate) engine: Engine,
     pub(crate) table: SharedTable,
     pub(crate) counters: Counters,
+    pub(crate) waiting: RefCell<WaitingRoom>,
 }
 
 /// The plugin's root context.
@@ -43,8 +46,32 @@ impl Root {
     }
 
     /// A new exchange under this root's policy; none where it has no policy.
-    pub(crate) fn exchange(&self) -> Option<Exchange> {
-        self.deployment.clone().map(Exchange::new)
+    pub(crate) fn exchange(&self, id: u32) -> Option<Exchange> {
+        self.deployment.clone().map(|deployment| Exchange::new(id, deployment))
+    }
+
+    /// Sends on the held requests that are due. Returns their exchanges.
+    pub(crate) fn tick(&mut self) -> Vec<u32> {
+        let Some(deployment) = &self.deployment else { return Vec::new() };
+        let now = host::now();
+        let due = deployment.waiting.borrow_mut().release(now);
+        deployment.keep_ticking(now, true);
+        for (exchange, late) in &due {
+            deployment.counters.count_released(*late);
+            if let Err(status) = host::resume(*exchange) {
+                host::log(Level::Error, &format!("the host does not send a held request on: {status:?}"));
+            }
+        }
+        due.into_iter().map(|(exchange, _)| exchange).collect()
+    }
+}
+
+impl Deployment {
+    /// Sets the host's timer for who is due next; `ticked` where it just fired.
+    pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
+        if let Some(millis) = self.waiting.borrow_mut().next_tick(now, ticked) {
+            host::set_tick(millis);
+        }
     }
 }
 
@@ -72,12 +99,12 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
     let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
-    Ok(Deployment { engine, table, counters })
+    Ok(Deployment { engine, table, counters, waiting: RefCell::default() })
 }
 
 /// The lines that tell an operator why a policy is refused.
 fn refusal(text: &[u8], mistakes: &Mistakes) -> Vec<String> {
-    let mut lines: Vec<String> = 
+    let mut lines: Vec<String> =
         mistakes.to_string().lines().map(|mistake| format!("policy refused: {mistake}")).collect();
     // A protobuf message starts with a field tag, never with what JSON starts with.
     if !text.trim_ascii_start().starts_with(b"{") {

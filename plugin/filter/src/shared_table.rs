@@ -13,7 +13,7 @@ use tidegate_engine::acquire::{Acquire, CellReply, Outcome, Reply, StoreError};
 use tidegate_engine::algorithm::Cell;
 use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::table::Geometry;
-use tidegate_engine::{Engine, Micros};
+use tidegate_engine::{Engine, Reservation};
 
 use crate::counters::Counters;
 use crate::host::{self, IF_ABSENT, Status};
@@ -96,7 +96,7 @@ impl SharedTable {
                     Ok(()) => break,
                     Err(Status::CAS_MISMATCH) if tries < TRIES => tries += 1,
                     Err(status) => {
-                        give_back(done, acquire, &before, &after, &reply);
+                        give_back(done, acquire, &reply.cells);
                         if status != Status::CAS_MISMATCH {
                             return Err(StoreError);
                         }
@@ -108,13 +108,18 @@ impl SharedTable {
                 slot.read()?;
                 slot.copy_to(acquire, &mut before);
                 if !recharge(slot, acquire, &before, &mut after, &mut reply.cells) {
-                    give_back(done, acquire, &before, &after, &reply);
+                    give_back(done, acquire, &reply.cells);
                     reply.outcome = Outcome::Refused;
                     return Ok(reply);
                 }
             }
         }
         Ok(reply)
+    }
+
+    /// Gives back what a request charged that is never sent on.
+    pub(crate) fn give_back(&self, reservation: &Reservation) {
+        give_back(&mut self.slots(&reservation.acquire), &reservation.acquire, &reservation.cells);
     }
 
     /// The slots that hold the cells asked for, each once.
@@ -137,6 +142,11 @@ impl SharedTable {
         slots
     }
 
+    /// 64 bits that tell a subject from all others.
+    pub(crate) fn fingerprint(&self, subject: &Subject) -> u64 {
+        self.geometry.place(subject, 0, self.seed).fingerprint
+    }
+
     fn key(&self, kind: u8) -> Vec<u8> {
         let mut key = Vec::with_capacity(32);
         key.extend_from_slice(&self.prefix);
@@ -156,7 +166,7 @@ impl SharedTable {
         let mut key = self.key(b'f');
         key.extend_from_slice(&rule_id.to_le_bytes());
         if subject.kind == Kind::Template {
-            key.extend_from_slice(&self.geometry.place(subject, 0, self.seed).fingerprint.to_le_bytes());
+            key.extend_from_slice(&self.fingerprint(subject).to_le_bytes());
         }
         key
     }
@@ -195,28 +205,22 @@ fn recharge(slot: &Slot, acquire: &Acquire, before: &[Cell], after: &mut [Cell],
         let (Some(after), Some(reply)) = (after.get_mut(index), replies.get_mut(index)) else { continue };
         let (charged, wait) = request.charge(*before, acquire.now);
         *after = charged.unwrap_or(*before);
-        *reply = request.reply(*after, wait, acquire.now);
+        *reply = request.reply(*after, wait, charged.is_some(), acquire.now);
         conforms &= !request.must || request.admits(wait);
     }
     conforms
 }
 
-/// Refunds what was charged to the slots already written. What cannot be given back within the tries is forfeited.
-fn give_back(done: &mut [Slot], acquire: &Acquire, before: &[Cell], after: &[Cell], reply: &Reply) {
+/// Refunds what was charged to slots already written. What cannot be given back within the tries is forfeited.
+fn give_back(charged: &mut [Slot], acquire: &Acquire, replies: &[CellReply]) {
     let now = host::now();
-    for slot in done {
+    let refund = |index: usize, cell: Cell| {
+        let (request, reply) = (acquire.cells.get(index)?, replies.get(index)?);
+        request.refund(cell, reply, acquire.now, now)
+    };
+    for slot in charged {
         for _ in 0..TRIES {
-            if slot.read().is_err() {
-                break;
-            }
-            let refund = |index: usize, cell: Cell| {
-                let request = acquire.cells.get(index)?;
-                let was_charged = before.get(index) != after.get(index);
-                let wait = reply.cells.get(index).map_or(Micros::ZERO, |reply| reply.wait);
-                let at = acquire.now + wait;
-                was_charged.then(|| request.algorithm.refund(cell, &request.quota, request.cost, at, now))
-            };
-            if slot.refund(acquire, refund) != Err(Status::CAS_MISMATCH) {
+            if slot.read().is_err() || slot.refund(acquire, refund) != Err(Status::CAS_MISMATCH) {
                 break;
             }
         }

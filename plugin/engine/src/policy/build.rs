@@ -22,11 +22,16 @@ pub(super) fn build(document: &Node, catalogue: &Catalogue, mistakes: &mut Mista
     let store = part(document, "store", mistakes, Store::build);
     let admin_api = match document.get("admin_api") {
         None => Some(None),
-        Some(_) => part(document, "admin_api", mistakes, AdminApi::build),
+        // Without any token it is off.
+        Some(_) => part(document, "admin_api", mistakes, AdminApi::build)
+            .map(|api| Some(api).filter(|api| !api.tokens.is_empty())),
     };
     let alerts = part(document, "alerts", mistakes, |list, mistakes| {
         unique_names(list.entries(), "/alerts", "alert", mistakes);
-        list.entries().iter().enumerate().map(|(index, alert)| Alert::build(alert, index, &names, mistakes)).collect()
+        let alert = |(index, alert)| Alert::build(alert, index, &names, mistakes);
+        // All of them, before the first that cannot be built ends it.
+        let alerts: Vec<Option<Alert>> = list.entries().iter().enumerate().map(alert).collect();
+        alerts.into_iter().collect()
     });
     Some(Policy {
         namespace: document.word("namespace")?.to_owned(),

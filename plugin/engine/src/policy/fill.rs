@@ -1,8 +1,9 @@
 //! Writes the format's defaults into a document that was checked, so that whoever builds from it finds every member.
 
+use super::fits::{by_member, takes};
 use super::json::{Node, parse};
 use super::shape::{Member, Presence, Shape};
-use super::walk::{by_member, takes};
+
 use crate::catalogue::Catalogue;
 
 /// Fills in what is absent. What does not fit its shape stays as it is. A strategy's bare name becomes an object.
@@ -13,7 +14,9 @@ pub(super) fn fill(node: &mut Node, shape: &Shape, catalogue: &Catalogue) {
     match shape {
         Shape::List { of, .. } => {
             if let Node::List(entries) = node {
-                entries.iter_mut().for_each(|entry| fill(entry, of, catalogue));
+                for entry in entries {
+                    fill(entry, of, catalogue);
+                }
             }
         }
         Shape::Object(members) => fill_members(node, members, catalogue),

@@ -10,7 +10,7 @@ pub fn locate(text: &[u8], pointer: &str) -> Option<(usize, usize)> {
     }
     let before = text.get(..text.len().checked_sub(scan.rest.len())?)?;
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline.saturating_add(1));
-    let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+    let line = before.split(|byte| *byte == b'\n').count();
     let column = String::from_utf8_lossy(before.get(line_start..)?).chars().count().saturating_add(1);
     Some((line, column))
 }

@@ -22,7 +22,7 @@ enum Feature<'a> {
     Alerts,
 }
 
-/// Adds a mistake for each use of something that is not built yet.
+/// Adds a mistake for each use, in a document whose defaults are filled in, of something that is not built yet.
 pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
     if let Some(strategy) = document.get("defaults").and_then(|defaults| defaults.get("strategy")) {
         refuse_strategy(strategy, "/defaults/strategy", mistakes);
@@ -32,25 +32,21 @@ pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
             refuse_strategy(strategy, &member(&entry("/rules", index), "strategy"), mistakes);
         }
     }
-    if let Some(kind) = document.get("store").and_then(|store| store.get("type")).and_then(Node::text) {
+    if let Some(kind) = document.get("store").and_then(|store| store.word("type")) {
         refuse_feature(Feature::Store(kind), "/store/type", &quoted(kind), mistakes);
     }
     let tokens = document.get("admin_api").and_then(|api| api.get("tokens"));
     if tokens.is_some_and(|tokens| !tokens.entries().is_empty()) {
-        refuse_feature(Feature::AdminTokens, "/admin_api/tokens", "tokens for the admin API", mistakes);
+        refuse_feature(Feature::AdminTokens, "/admin_api/tokens", "an admin API with tokens", mistakes);
     }
     if document.get("alerts").is_some_and(|alerts| !alerts.entries().is_empty()) {
-        refuse_feature(Feature::Alerts, "/alerts", "alerts", mistakes);
+        refuse_feature(Feature::Alerts, "/alerts", "an alert", mistakes);
     }
 }
 
-fn refuse_strategy(node: &Node, pointer: &str, mistakes: &mut Mistakes) {
-    match (node, node.get("type").and_then(Node::text)) {
-        (Node::Text(name), _) => refuse_feature(Feature::Strategy(name), pointer, &quoted(name), mistakes),
-        (_, Some(name)) => {
-            refuse_feature(Feature::Strategy(name), &member(pointer, "type"), &quoted(name), mistakes);
-        }
-        _ => {}
+fn refuse_strategy(strategy: &Node, pointer: &str, mistakes: &mut Mistakes) {
+    if let Some(name) = strategy.word("type") {
+        refuse_feature(Feature::Strategy(name), pointer, &quoted(name), mistakes);
     }
 }
 

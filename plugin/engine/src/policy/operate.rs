@@ -77,20 +77,17 @@ pub struct Webhook {
 }
 
 impl AdminApi {
-    /// Builds from a node that fits the format; `None` inside where no token is given.
-    pub(super) fn build(node: &Node, mistakes: &mut Mistakes) -> Option<Option<Self>> {
+    /// Builds from a node that fits the format.
+    pub(super) fn build(node: &Node, mistakes: &mut Mistakes) -> Option<Self> {
         let tokens = node.get("tokens")?;
         unique_names(tokens.entries(), "/admin_api/tokens", "token", mistakes);
         let tokens = tokens.entries().iter().map(AdminToken::build).collect::<Option<Vec<_>>>()?;
-        if tokens.is_empty() {
-            return Some(None);
-        }
-        Some(Some(Self {
+        Some(Self {
             path: node.word("path")?.to_owned(),
             tokens,
             hosts: node.words("hosts")?,
             max_override_minutes: node.get("max_override_minutes")?.whole()?,
-        }))
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use super::format::DOCUMENT;
 use super::json::{Node, parse};
 use super::shape::{Kind, Member, Presence, Shape, TextKind};
 use super::text;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, StrategyKind};
 
 /// The schema of policies that use this catalogue, as JSON text with a newline at its end.
 pub fn schema_json(catalogue: &Catalogue) -> String {
@@ -72,8 +72,11 @@ fn shape(described: &Shape, catalogue: &Catalogue) -> Node {
 /// A strategy's name, or an object of its kind.
 fn strategy(catalogue: &Catalogue) -> Node {
     let kinds = catalogue.strategies();
-    let names = Node::List(kinds.iter().map(|kind| word(kind.name)).collect());
-    let docs = Node::List(kinds.iter().map(|kind| word(kind.doc)).collect());
+    let needs_nothing =
+        |kind: &&&StrategyKind| !kind.options.iter().any(|option| matches!(option.presence, Presence::Required));
+    let bare: Vec<_> = kinds.iter().filter(needs_nothing).collect();
+    let names = Node::List(bare.iter().map(|kind| word(kind.name)).collect());
+    let docs = Node::List(bare.iter().map(|kind| word(kind.doc)).collect());
     let mut choices = vec![object([("enum", names), ("enumDescriptions", docs)])];
     choices.extend(kinds.iter().map(|kind| with_doc(object_of(Some(kind.name), kind.options, catalogue), kind.doc)));
     object([("oneOf", Node::List(choices))])

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fits::{allowed, by_member, fits, required, takes, words};
 use super::json::Node;
 use super::mistake::{Mistake, Mistakes, entry, member, quoted, shown};
 use super::not_built_yet::redis_url;
@@ -52,16 +53,36 @@ impl Walk<'_> {
             },
             (Shape::Headers { max }, Node::Object(found)) => self.headers(found, *max, pointer),
             (Shape::Content, Node::Object(_) | Node::List(_)) => self.duplicates_below(node, pointer),
-            (Shape::Either(shapes), _) => match shapes.iter().find(|shape| takes(shape, node)) {
-                Some(shape) => self.value(node, shape, pointer, is_secret),
-                None => self.wrong(node, shape, pointer, is_secret),
-            },
-            _ => {
-                if let Err(more) = fits(node, shape, self.catalogue) {
-                    self.wrong(node, shape, pointer, is_secret);
-                    self.mistakes.refine(pointer, more);
+            (Shape::Strategy, Node::Text(name)) => {
+                self.plain(node, shape, pointer, is_secret);
+                self.bare_strategy(name, pointer);
+            }
+            (Shape::Either(shapes), Node::Object(_) | Node::Text(_)) => {
+                if let Some(inner) = shapes.iter().find(|shape| takes(shape, node)) {
+                    let before = self.mistakes.spare(pointer);
+                    self.value(node, inner, pointer, is_secret);
+                    if before && node.text().is_some() {
+                        self.mistakes.refine(pointer, allowed(shape, self.catalogue));
+                    }
                 }
             }
+            _ => self.plain(node, shape, pointer, is_secret),
+        }
+    }
+
+    fn plain(&mut self, node: &Node, shape: &Shape, pointer: &str, is_secret: bool) {
+        if let Err(more) = fits(node, shape, self.catalogue) {
+            self.wrong(node, shape, pointer, is_secret);
+            self.mistakes.refine(pointer, more);
+        }
+    }
+
+    /// A strategy that needs to be told something is more than its name.
+    fn bare_strategy(&mut self, name: &str, pointer: &str) {
+        let needed = self.catalogue.strategy(name).map(|kind| required(kind.options)).unwrap_or_default();
+        if !needed.is_empty() {
+            let allowed = format!("an object with \"type\": {} and {}", quoted(name), needed.join(", "));
+            self.mistakes.add(Mistake::new(pointer, quoted(name), allowed));
         }
     }
 
@@ -95,20 +116,15 @@ impl Walk<'_> {
         members: impl Fn(&str) -> Option<&'static [Member]>,
         pointer: &str,
     ) {
-        let words = || format!("\"type\": {}", names.join(", "));
-        match node.get("type") {
-            None => self.mistakes.add(Mistake::new(pointer, "no \"type\"", words())),
-            Some(Node::Text(name)) => match members(name) {
-                Some(members) => self.object(found, members, true, pointer),
-                None => {
-                    let mistake = Mistake::new(&member(pointer, "type"), quoted(name), names.join(", "));
-                    self.mistakes.add(mistake.suggesting(name, names));
-                }
-            },
-            Some(other) => {
-                self.mistakes.add(Mistake::new(&member(pointer, "type"), shown(other), names.join(", ")));
-            }
+        let Some(kind) = node.get("type") else {
+            let allowed = format!("\"type\": {}", names.join(", "));
+            return self.mistakes.add(Mistake::new(pointer, "no \"type\"", allowed));
+        };
+        if let Some(members) = kind.text().and_then(members) {
+            return self.object(found, members, true, pointer);
         }
+        let mistake = Mistake::new(&member(pointer, "type"), shown(kind), names.join(", "));
+        self.mistakes.add(mistake.suggesting(kind.text().unwrap_or_default(), names));
     }
 
     fn unknown_kind(&mut self, found: &[(String, Node)], kinds: &[Kind], pointer: &str) {
@@ -196,84 +212,5 @@ impl Walk<'_> {
             Node::Text(text) if !is_secret => mistake.suggesting(text, words(shape, self.catalogue)),
             _ => mistake,
         });
-    }
-}
-
-/// The kind that an object is of, by the members it has.
-pub(super) fn by_member<'a>(kinds: &'a [Kind], node: &Node) -> Option<&'a Kind> {
-    kinds.iter().find(|kind| node.get(kind.name).is_some())
-}
-
-/// Whether the kind of value is one that the shape has.
-pub(super) fn takes(shape: &Shape, node: &Node) -> bool {
-    match node {
-        Node::Object(_) => matches!(shape, Shape::Object(_)),
-        Node::Text(_) => matches!(shape, Shape::OneOf(_)),
-        _ => false,
-    }
-}
-
-/// Whether a value without parts fits. An `Err` that is not empty says more precisely what is allowed.
-fn fits(node: &Node, shape: &Shape, catalogue: &Catalogue) -> Result<(), String> {
-    let fitting = match (shape, node) {
-        (Shape::Integer { min, max }, Node::Integer(number)) => number >= min && number <= max,
-        (Shape::Number { above, up_to }, Node::Integer(_) | Node::Number(_)) => {
-            node.number().is_some_and(|number| number > *above && number <= *up_to)
-        }
-        (Shape::Boolean, Node::Boolean(_)) | (Shape::Content, Node::Text(_)) => true,
-        (Shape::Text(kind), Node::Text(text)) => {
-            let length = text.chars().count();
-            if length >= kind.min && length <= kind.max {
-                return (kind.check)(text);
-            }
-            false
-        }
-        (Shape::OneOf(_) | Shape::Algorithm | Shape::Strategy, Node::Text(text)) => {
-            words(shape, catalogue).contains(&text.as_str())
-        }
-        _ => false,
-    };
-    if fitting { Ok(()) } else { Err(String::new()) }
-}
-
-/// The words that a string of this shape may be; empty where it is not one of some words.
-fn words(shape: &Shape, catalogue: &Catalogue) -> Vec<&'static str> {
-    match shape {
-        Shape::OneOf(words) => words.iter().map(|(word, _)| *word).collect(),
-        Shape::Algorithm => catalogue.algorithm_names(),
-        Shape::Strategy => catalogue.strategy_names(),
-        _ => Vec::new(),
-    }
-}
-
-/// What a message says is allowed.
-fn allowed(shape: &Shape, catalogue: &Catalogue) -> String {
-    match shape {
-        Shape::Integer { min, max } if min == max => min.to_string(),
-        Shape::Integer { min, max } => format!("a whole number {min} to {max}, in digits"),
-        Shape::Number { above, up_to } => format!("a number above {above}, up to {up_to}"),
-        Shape::Boolean => "true, false".to_owned(),
-        Shape::Text(kind) => kind.allowed.to_owned(),
-        Shape::OneOf(_) | Shape::Algorithm => words(shape, catalogue).join(", "),
-        Shape::Strategy => {
-            format!("{}, or an object with \"type\" and options", words(shape, catalogue).join(", "))
-        }
-        Shape::List { min: 0, max, .. } => format!("a list of at most {max}"),
-        Shape::List { min, max, .. } => format!("a list of {min} to {max}"),
-        Shape::Object(_) => "an object".to_owned(),
-        Shape::Typed(kinds) => {
-            let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-            format!("an object with \"type\": {}", names.join(", "))
-        }
-        Shape::ByMember(kinds) => {
-            let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-            format!("an object with one of {}", names.join(", "))
-        }
-        Shape::Headers { .. } => "an object of header names with their values".to_owned(),
-        Shape::Either(shapes) => {
-            let each: Vec<String> = shapes.iter().map(|shape| allowed(shape, catalogue)).collect();
-            each.join(" or ")
-        }
-        Shape::Content => "a string, an object or a list".to_owned(),
     }
 }

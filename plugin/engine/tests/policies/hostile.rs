@@ -1,4 +1,4 @@
-//! Documents that mean harm, and documents that chance made.
+//! Documents that mean harm, and documents that chance made (`PROPTEST_CASES=10000` searches deeper).
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -57,12 +57,33 @@ fn bombs_are_refused() {
 }
 
 #[test]
+fn a_thousand_wordy_rules_are_linted_in_time() {
+    let endpoints = |n: usize| (0..40).map(|k| format!("\"/{k}/{{{n}}}/*\"")).collect::<Vec<_>>().join(",");
+    let rules = (0..1000).map(|n| {
+        let scope = if n % 2 == 0 { "per_user" } else { "per_ip" };
+        format!(
+            "{{\"name\":\"r{n}\",\"scope\":\"{scope}\",\"rate\":1,\"window_seconds\":1,\"endpoints\":[{}]}}",
+            endpoints(n)
+        )
+    });
+    let rules: Vec<String> = rules.collect();
+    let text =
+        format!("{{\"version\":1,\"identity\":{{\"user\":[{{\"cookie\":\"c\"}}]}},\"rules\":[{}]}}", rules.join(","));
+    assert!(text.len() < 1 << 20, "{}", text.len());
+    let started = std::time::Instant::now();
+    Policy::parse(text.as_bytes(), &Catalogue::builtin()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_thousand_rules_that_all_replace_each_other() {
     let names: Vec<String> = (0..1000).map(|n| format!("\"{n:x}\"")).collect();
     let few = names.iter().take(150).cloned().collect::<Vec<_>>().join(",");
     let rules: Vec<String> = names
         .iter()
-        .map(|name| format!("{{\"name\":{name},\"scope\":\"global\",\"rate\":1,\"window_seconds\":1,\"replaces\":[{few}]}}"))
+        .map(|name| {
+            format!("{{\"name\":{name},\"scope\":\"global\",\"rate\":1,\"window_seconds\":1,\"replaces\":[{few}]}}")
+        })
         .collect();
     let text = format!("{{\"version\":1,\"rules\":[{}]}}", rules.join(","));
     assert!(text.len() < 1 << 20, "{}", text.len());
@@ -71,39 +92,63 @@ fn a_thousand_rules_that_all_replace_each_other() {
 
 fn config() -> ProptestConfig {
     let seeds = FileFailurePersistence::Direct("tests/policies/regressions.txt");
-    ProptestConfig { failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::with_cases(512) }
+    ProptestConfig { failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::default() }
 }
 
 /// A valid text with a few of its bytes or words replaced, dropped or doubled.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let mut texts: Vec<String> = json_files(&root().join("plugin/engine/tests/bad_policies")).into_iter().map(|(_, text)| text).collect();
+    let mut texts: Vec<String> =
+        json_files(&root().join("plugin/engine/tests/bad_policies")).into_iter().map(|(_, text)| text).collect();
     texts.push(FULL.to_owned());
     let change = (any::<prop::sample::Index>(), 0..40_usize, prop::sample::select(SPLICES));
-    (prop::sample::select(texts), prop::collection::vec(change, 1..4), any::<bool>()).prop_map(|(text, changes, full)| {
-        let mut bytes = if full { FULL.as_bytes().to_vec() } else { text.into_bytes() };
-        for (place, length, splice) in changes {
-            let at = place.index(bytes.len() + 1);
-            let end = (at + length).min(bytes.len());
-            bytes.splice(at..end, splice.bytes());
-        }
-        bytes
-    })
+    (prop::sample::select(texts), prop::collection::vec(change, 1..4), any::<bool>()).prop_map(
+        |(text, changes, full)| {
+            let mut bytes = if full { FULL.as_bytes().to_vec() } else { text.into_bytes() };
+            for (place, length, splice) in changes {
+                let at = place.index(bytes.len() + 1);
+                let end = (at + length).min(bytes.len());
+                bytes.splice(at..end, splice.bytes());
+            }
+            bytes
+        },
+    )
 }
 
 /// What mutations put in: pieces that keep a text nearly valid.
 const SPLICES: &[&str] = &[
-    "", "\"", "{", "}", "[", "]", ",", ":", "0", "-1", "1e308", "18446744073709551616", "null", "{}", "[]", "\"\\u0000\"",
-    "\"\u{202e}\"", "\"a\": 1,", "\"type\": \"queue\",", "\"rate\": 0,", "\"/~0~1\": {},", "redis://x:y@z",
+    "",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "0",
+    "-1",
+    "1e308",
+    "18446744073709551616",
+    "null",
+    "{}",
+    "[]",
+    "\"\\u0000\"",
+    "\"\u{202e}\"",
+    "\"a\": 1,",
+    "\"type\": \"queue\",",
+    "\"rate\": 0,",
+    "\"/~0~1\": {},",
+    "redis://x:y@z",
 ];
 
 /// A valid tree with one value anywhere replaced by another.
 fn replaced_value() -> impl Strategy<Value = String> {
-    let values = ["null", "true", "-1", "0.5", "1e300", "\"\"", "\"x\"", "[]", "[[]]", "{}", "{\"type\": 1}", "[\"/\", 3]"];
+    let values =
+        ["null", "true", "-1", "0.5", "1e300", "\"\"", "\"x\"", "[]", "[[]]", "{}", "{\"type\": 1}", "[\"/\", 3]"];
     (any::<prop::sample::Index>(), prop::sample::select(values.to_vec())).prop_map(|(place, value)| {
         let mut tree: serde_json::Value = serde_json::from_str(FULL).unwrap();
         let mut pointers = Vec::new();
         pointers_of(&tree, String::new(), &mut pointers);
-        *tree.pointer_mut(place.get(&pointers)).unwrap() = serde_json::from_str(value).unwrap();
+        *tree.pointer_mut(place.get(pointers.as_slice()).as_str()).unwrap() = serde_json::from_str(value).unwrap();
         tree.to_string()
     })
 }

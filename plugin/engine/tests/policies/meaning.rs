@@ -3,7 +3,7 @@
 use tidegate_engine::algorithm::{Algorithm, Cell, Plan, Quota, Standing};
 use tidegate_engine::catalogue::{Catalogue, StrategyKind};
 use tidegate_engine::policy::{Anonymous, HeaderStyle, Member, OnStoreError, Policy, Scope, Shape, Store, UserSource};
-use tidegate_engine::strategy::{Action, Body, Denial, Reason, Refusal, Reject};
+use tidegate_engine::strategy::{Action, Body, Denial, Reason, Refusal, Reject, Relief};
 use tidegate_engine::{Micros, Timestamp};
 
 use super::parse;
@@ -19,7 +19,7 @@ fn refused(policy: &Policy) -> Refusal {
         rule: "a".to_owned(),
         reason: Reason::OverQuota,
         retry_after: Micros(1),
-        reserved: None,
+        relief: Relief::None,
         violated: vec!["a".to_owned()],
     };
     let Action::Respond(refusal) = policy.rules[0].strategy.apply(&denial) else { panic!("not refused") };
@@ -36,7 +36,10 @@ fn what_is_absent_has_its_default() {
     assert_eq!(policy.identity.user, [UserSource::Metadata(jwt)]);
     assert_eq!((policy.identity.anonymous, policy.identity.trusted_hops), (Anonymous::PerIp, None));
     assert_eq!((policy.identity.ipv4_prefix, policy.identity.ipv6_prefix), (32, 64));
-    assert_eq!((rule.algorithm.name(), rule.strategy.name(), rule.scope), ("token_bucket", "retry_after", Scope::Global));
+    assert_eq!(
+        (rule.algorithm.name(), rule.strategy.name(), rule.scope),
+        ("token_bucket", "retry_after", Scope::Global)
+    );
     assert_eq!((rule.quota.burst.get(), rule.cost, rule.priority), (10, 1, 0));
     assert_eq!(rule.quota.window, Micros::from_secs(60));
     assert!(rule.enabled && !rule.shadow && policy.admin_api.is_none() && policy.alerts.is_empty());
@@ -89,16 +92,48 @@ fn bodies_are_problem_text_or_json() {
 fn a_tag_changes_with_what_a_cell_depends_on_and_with_nothing_else() {
     let tag = |text: &str| parse(text).unwrap_or_else(|mistakes| panic!("{mistakes}")).rules[0].tag;
     let text = r#"{"version": 1, "rules": [{"name": "a", "scope": "global", "rate": 10, "window_seconds": 60, "burst": 10, "algorithm": "token_bucket"}]}"#;
-    let changes = [("global", "per_ip"), ("\"rate\": 10", "\"rate\": 11"), ("60", "61"), ("\"burst\": 10", "\"burst\": 9"), ("token_bucket", "fixed_window")];
+    let changes = [
+        ("global", "per_ip"),
+        ("\"rate\": 10", "\"rate\": 11"),
+        ("60", "61"),
+        ("\"burst\": 10", "\"burst\": 9"),
+        ("token_bucket", "fixed_window"),
+    ];
     let mut tags = vec![tag(text)];
     tags.extend(changes.iter().map(|(from, to)| tag(&text.replace(from, to))));
     let distinct: std::collections::BTreeSet<&u64> = tags.iter().collect();
     assert_eq!(distinct.len(), tags.len());
-    for (from, to) in [("\"a\"", "\"b\""), ("\"burst\": 10, ", ""), ("60,", "60, \"priority\": 5, \"endpoints\": [\"/x\"],")] {
+    for (from, to) in
+        [("\"a\"", "\"b\""), ("\"burst\": 10, ", ""), ("60,", "60, \"priority\": 5, \"endpoints\": [\"/x\"],")]
+    {
         assert_eq!(tag(&text.replace(from, to)), tags[0], "{from} to {to}");
     }
     // Other stores and later versions must find the same cells: this number never changes.
-    assert_eq!(tags[0], 0);
+    assert_eq!(tags[0], 5_605_616_416_852_628_631);
+}
+
+#[test]
+fn a_strategy_is_built_or_refused_but_never_another_one() {
+    for kind in Catalogue::builtin().strategies() {
+        let options = match kind.name {
+            "queue" => r#", "cluster": "c", "authority": "a""#,
+            "graceful" => r#", "respond": {}"#,
+            _ => "",
+        };
+        let text = format!(
+            r#"{{"version": 1, "rules": [{{"name": "a", "scope": "global", "rate": 1, "window_seconds": 1,
+            "strategy": {{"type": "{}"{options}}}}}]}}"#,
+            kind.name
+        );
+        match parse(&text) {
+            Ok(policy) => assert_eq!(policy.rules[0].strategy.name(), kind.name),
+            Err(mistakes) => {
+                let messages = mistakes.to_string();
+                let refused = "which is not available in this version, allowed: retry_after, hard";
+                assert_eq!(messages, format!("/rules/0/strategy: found \"{}\", {refused}", kind.name));
+            }
+        }
+    }
 }
 
 struct Everything;
@@ -114,6 +149,10 @@ impl Algorithm for Everything {
 
     fn standing(&self, _: Cell, quota: &Quota, _: Timestamp) -> Standing {
         Standing { remaining: quota.rate.get(), reset_after: Micros::ZERO }
+    }
+
+    fn pull(&self, cell: Cell, _: &Quota, _: Timestamp) -> Cell {
+        cell
     }
 
     fn refund(&self, cell: Cell, _: &Quota, _: u64, _: Timestamp, _: Timestamp) -> Cell {
@@ -149,6 +188,9 @@ fn a_plugin_adds_algorithms_and_strategies() {
     assert!(messages.contains("/rules/0/strategy/status: found 420, allowed: a whole number 418 to 419"), "{messages}");
     let redis = r#""store": {"type": "redis", "cluster": "g", "authority": "g", "protocol": "upstash"}, "rules""#;
     let messages = Policy::parse(text.replace("\"rules\"", redis).as_bytes(), &catalogue).unwrap_err().to_string();
-    assert!(messages.contains("/rules/0/algorithm: found \"everything\", an algorithm that this plugin adds"), "{messages}");
+    assert!(
+        messages.contains("/rules/0/algorithm: found \"everything\", an algorithm that this plugin adds"),
+        "{messages}"
+    );
     assert!(tidegate_engine::policy::schema_json(&catalogue).contains("\"teapot\""));
 }

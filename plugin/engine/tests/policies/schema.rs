@@ -22,7 +22,6 @@ const BEYOND_THE_SCHEMA: &[&str] = &[
     "burst_above_twice_the_rate",
     "cost_above_the_burst",
     "cost_above_the_rate",
-    "cost_on_a_leaky_bucket",
     "duplicate_member",
     "duplicate_top_member",
     "endpoint_star_in_the_middle",

@@ -63,4 +63,7 @@ unsafe extern "C" {
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
+    pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+    pub(super) fn proxy_continue_stream(stream: u32) -> u32;
+    pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
 }

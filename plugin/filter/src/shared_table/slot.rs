@@ -115,7 +115,7 @@ impl Slot {
                 for (index, fingerprint) in self.cells.iter().filter(|(index, _)| changed(index)) {
                     let (Some(request), Some(cell)) = (acquire.cells.get(*index), after.get(*index)) else { continue };
                     if !next.put(*fingerprint, request.rule_id, *cell) {
-                        let more = next.make_room(1, *fingerprint, acquire.now, |id| engine.rule_by_id(id));
+                        let more = next.make_room(1, *fingerprint, acquire.now, |id| engine.limit_by_id(id));
                         given_up.idle = given_up.idle.saturating_add(more.idle);
                         given_up.limiting = given_up.limiting.saturating_add(more.limiting);
                         next.put(*fingerprint, request.rule_id, *cell);

@@ -4,16 +4,18 @@
 use crate::policy::Rule;
 use crate::template::Template;
 
-/// Comparing each pair of a rule's endpoints is only worth its time for as many.
-const MOST_COMPARED: usize = 100;
+/// Of a rule's endpoints, only as many are compared with each other.
+const MOST_IN_A_RULE: usize = 100;
+/// Two rules' endpoints are compared where they make no more pairs than this: a thousand rules make a million pairs of
+/// rules, and a warning is not worth a proxy's start.
+const MOST_PAIRS: usize = 64;
 
 /// Whether every request that `narrow` matches is surely matched by `wide`, too.
 pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
     let endpoints = wide.endpoints.is_empty()
         || wide.endpoints == narrow.endpoints
         || (!narrow.endpoints.is_empty()
-            && narrow.endpoints.len() <= MOST_COMPARED
-            && wide.endpoints.len() <= MOST_COMPARED
+            && narrow.endpoints.len().saturating_mul(wide.endpoints.len()) <= MOST_PAIRS
             && narrow.endpoints.iter().all(|narrow| wide.endpoints.iter().any(|wide| contains(wide, narrow))));
     endpoints
         && (wide.methods.is_empty() || wide.methods == narrow.methods)
@@ -24,7 +26,7 @@ pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
 /// The endpoints, by index, that an earlier one, by index, leaves nothing to.
 pub(super) fn shadowed(endpoints: &[Template]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    for (later, narrow) in endpoints.iter().enumerate().take(MOST_COMPARED) {
+    for (later, narrow) in endpoints.iter().enumerate().take(MOST_IN_A_RULE) {
         if let Some(earlier) = endpoints.iter().take(later).position(|wide| contains(wide, narrow)) {
             found.push((later, earlier));
         }
@@ -39,10 +41,8 @@ fn contains(wide: &Template, narrow: &Template) -> bool {
     for wide in wide.as_str().split('/') {
         match (wide, narrow.next()) {
             ("*", Some(_)) => return true,
-            (_, None | Some("*")) => return false,
-            ("", Some("")) => {}
-            (_, Some("")) => return false,
-            (wide, Some(narrow)) if wide == narrow || wide.starts_with('{') => {}
+            (wide, Some(narrow)) if wide == narrow && narrow != "*" => {}
+            (wide, Some(narrow)) if wide.starts_with('{') && !matches!(narrow, "" | "*") => {}
             _ => return false,
         }
     }

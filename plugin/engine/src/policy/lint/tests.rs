@@ -40,7 +40,7 @@ fn burst_without_effect() {
 fn users_that_clients_make_up() {
     let source = r#""identity": {"user": [{"header": "x-api-key"}]},"#;
     let user = rule("u", "per_user", r#", "endpoints": ["/a/b", "/c/{id}"]"#);
-    draws(&[user.clone()], source, &["/rules/0/scope: make up"]);
+    draws(core::slice::from_ref(&user), source, &["/rules/0/scope: make up"]);
     draws(&[user.clone(), rule("i", "per_ip", "")], source, &[]);
     draws(&[user.clone(), rule("i", "per_ip", r#", "endpoints": ["/a/*", "/c/*"]"#)], source, &[]);
     draws(&[user.clone(), rule("i", "per_ip", r#", "endpoints": ["/a/*"]"#)], source, &["/rules/0/scope: make up"]);

@@ -1,0 +1,1 @@
+//! Empty: the plugins are the examples of this package, each a cdylib.
