@@ -90,6 +90,13 @@ pub trait Algorithm: Sync {
 
     /// The largest cost that this quota can ever admit in one request.
     fn largest_cost(&self, quota: &Quota) -> u64;
+
+    /// The longest that a request may wait in line, whatever a strategy allows. No bound but for a leaky bucket, whose
+    /// line is `burst` requests deep.
+    fn longest_line(&self, quota: &Quota) -> Micros {
+        let _ = quota;
+        Micros::FOREVER
+    }
 }
 
 impl core::fmt::Debug for dyn Algorithm {

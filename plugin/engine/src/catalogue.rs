@@ -1,12 +1,14 @@
 //! What the names of algorithms and strategies in a policy mean. A plugin of one's own adds to the built-in ones here.
 //! The algorithms and strategies themselves are elsewhere.
 
+mod build;
+
 use core::fmt;
 
 use crate::algorithm::{Algorithm, FIXED_WINDOW, LEAKY_BUCKET, SLIDING_WINDOW, TOKEN_BUCKET};
 use crate::policy::format::options::{GRACEFUL, QUEUE, REJECT, THROTTLE};
 use crate::policy::{Member, Mistake, Node};
-use crate::strategy::{Body, Reject, Strategy};
+use crate::strategy::Strategy;
 
 /// The algorithms and strategies that a policy can name.
 #[derive(Clone)]
@@ -37,31 +39,31 @@ static BUILT_IN: [StrategyKind; 5] = [
         name: "retry_after",
         doc: "Refuses the request and says when to come back.",
         options: REJECT,
-        build: |node, _| Ok(Box::new(reject(node, true))),
+        build: |node, _| build::reject(node, true),
     },
     StrategyKind {
         name: "hard",
         doc: "Refuses the request without saying when to come back.",
         options: REJECT,
-        build: |node, _| Ok(Box::new(reject(node, false))),
+        build: |node, _| build::reject(node, false),
     },
     StrategyKind {
         name: "throttle",
         doc: "Holds the request until the algorithm admits it, then forwards it.",
         options: THROTTLE,
-        build: stand_in,
+        build: |node, _| build::throttle(node),
     },
     StrategyKind {
         name: "queue",
         doc: "Answers 202 with a ticket and carries the request out later, at the rule's rate.",
         options: QUEUE,
-        build: stand_in,
+        build: |node, _| build::queue(node),
     },
     StrategyKind {
         name: "graceful",
         doc: "Answers in a reduced form instead of refusing.",
         options: GRACEFUL,
-        build: graceful,
+        build: build::graceful,
     },
 ];
 
@@ -133,30 +135,5 @@ impl Default for Catalogue {
 impl fmt::Debug for Catalogue {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Catalogue({}; {})", self.algorithm_names().join(", "), self.strategy_names().join(", "))
-    }
-}
-
-fn reject(node: &Node, says_when: bool) -> Reject {
-    let status = node.small("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(429);
-    let body = match node.get("body") {
-        None => Body::Problem,
-        Some(Node::Text(text)) => Body::Own { content_type: "text/plain; charset=utf-8", content: text.clone() },
-        Some(json) => Body::Own { content_type: "application/json", content: json.to_json() },
-    };
-    Reject { status, body, says_when }
-}
-
-/// Refuses in the place of a strategy that is not built yet. No policy that names one is accepted (see
-/// `policy::not_built_yet`), so this only lets the rest of such a policy be checked.
-#[expect(clippy::unnecessary_wraps, reason = "the signature is StrategyKind's")]
-fn stand_in(_: &Node, _: &str) -> Result<Box<dyn Strategy>, Mistake> {
-    Ok(Box::new(Reject { status: 429, body: Body::Problem, says_when: true }))
-}
-
-fn graceful(node: &Node, pointer: &str) -> Result<Box<dyn Strategy>, Mistake> {
-    match (node.get("forward"), node.get("respond")) {
-        (Some(_), Some(_)) => Err(Mistake::new(pointer, "forward and respond", "one of forward, respond")),
-        (None, None) => Err(Mistake::new(pointer, "neither forward nor respond", "one of forward, respond")),
-        _ => stand_in(node, pointer),
     }
 }

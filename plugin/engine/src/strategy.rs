@@ -13,7 +13,6 @@ pub use throttle::Throttle;
 
 use core::fmt;
 
-use crate::algorithm::Quota;
 use crate::time::Micros;
 
 /// Why a request was limited: what the deciding rule's strategy is told.
@@ -135,8 +134,7 @@ pub trait Strategy: fmt::Debug + Send + Sync {
     fn apply(&self, denial: &Denial) -> Action;
 
     /// How far ahead the rule's cells may hold reservations. Zero, the default, lets no request wait.
-    fn horizon(&self, quota: &Quota) -> Micros {
-        let _ = quota;
+    fn horizon(&self) -> Micros {
         Micros::ZERO
     }
 

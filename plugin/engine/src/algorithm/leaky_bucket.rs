@@ -57,6 +57,11 @@ impl Algorithm for LeakyBucket {
     fn largest_cost(&self, quota: &Quota) -> u64 {
         quota.rate.get()
     }
+
+    /// Worked: 100 a minute with burst 10 let ten requests wait, the last of them 6 s.
+    fn longest_line(&self, quota: &Quota) -> Micros {
+        Micros(Exact::intervals(quota.burst.get(), quota).ceil())
+    }
 }
 
 /// The largest cost, `rate`, drains for one window: the TAT never lies further behind a release than that.
@@ -87,6 +92,7 @@ mod tests {
             assert_eq!(LEAKY_BUCKET.plan(first.cell, &quota, cost, now).wait, Micros::from_secs(3));
         }
         assert_eq!(LEAKY_BUCKET.plan(first.cell, &quota, 101, now).wait, Micros::FOREVER);
+        assert_eq!(LEAKY_BUCKET.longest_line(&quota), Micros::from_secs(60));
         let standing = LEAKY_BUCKET.standing(first.cell, &quota, now);
         assert_eq!(standing, Standing { remaining: 0, reset_after: Micros::from_secs(3) });
     }

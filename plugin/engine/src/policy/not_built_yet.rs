@@ -6,9 +6,7 @@ use super::mistake::{Mistake, Mistakes, entry, member, quoted};
 
 /// The features that are refused, each with what to use meanwhile.
 const NOT_BUILT_YET: &[(Feature, &str)] = &[
-    (Feature::Strategy("throttle"), "retry_after, hard"),
-    (Feature::Strategy("queue"), "retry_after, hard"),
-    (Feature::Strategy("graceful"), "retry_after, hard"),
+    (Feature::Strategy("queue"), "throttle, graceful, retry_after, hard"),
     (Feature::Store("redis"), "local"),
     (Feature::AdminTokens, "an empty list"),
     (Feature::Alerts, "an empty list"),

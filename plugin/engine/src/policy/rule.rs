@@ -113,7 +113,8 @@ impl Rule {
             burst: burst?,
             horizon: Micros::ZERO,
         };
-        quota.horizon = strategy.horizon(&quota);
+        quota.horizon = strategy.horizon().min(algorithm.longest_line(&quota));
+        check_ceiling(&*strategy, &quota, &pointer, mistakes);
         Some(Self {
             name: node.word("name")?.to_owned(),
             scope,
@@ -250,6 +251,17 @@ fn cost(node: &Node, pointer: &str, quota: &Quota, algorithm: &dyn Algorithm, mi
 }
 
 /// A share above 0, up to 1, in millionths: 0.25 is 250,000; anything smaller than one millionth is one.
+/// Every algorithm holds rates up to 10^7 (a sliding window's counts are 24 bits wide), a ceiling's rate too.
+fn check_ceiling(strategy: &dyn Strategy, quota: &Quota, pointer: &str, mistakes: &mut Mistakes) {
+    const HIGHEST: u128 = 10_000_000;
+    let Some(ppm) = strategy.ceiling_ppm() else { return };
+    let ceiling = u128::from(quota.rate.get()).saturating_mul(u128::from(ppm)) / 1_000_000;
+    if ceiling > HIGHEST {
+        let found = format!("a ceiling of {ceiling} in a window");
+        mistakes.add(Mistake::new(&member(pointer, "strategy"), found, "rate x ceiling of at most 10000000"));
+    }
+}
+
 fn millionths(share: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
     let millionths = (share * 1e6) as u32;

@@ -1,8 +1,7 @@
 //! `queue`: takes a limited request as a job, answers with a ticket, and has it carried out at the rule's own rate.
 //! Where jobs are kept and who carries them out is the host's side; this file says when and how.
 
-use super::{Action, Denial, Relief, Strategy, refuse, throttle};
-use crate::algorithm::Quota;
+use super::{Action, Denial, Refusal, Relief, Strategy, refuse};
 use crate::time::Micros;
 
 /// Takes limited requests as jobs. Sizes are bytes.
@@ -34,8 +33,6 @@ pub struct Queue {
     pub full_status: u16,
     /// Whether jobs of users that nobody verified are taken.
     pub allow_unverified: bool,
-    /// Whether `burst` is the depth of the queue, see [`super::Throttle::burst_is_depth`].
-    pub burst_is_depth: bool,
 }
 
 impl Strategy for Queue {
@@ -46,13 +43,13 @@ impl Strategy for Queue {
     fn apply(&self, denial: &Denial) -> Action {
         match (denial.relief, refuse(denial)) {
             (Relief::Reserved(wait), _) => Action::Enqueue(wait),
-            (_, Action::Respond(refusal)) => Action::Respond(super::Refusal { status: self.full_status, ..refusal }),
+            (_, Action::Respond(refusal)) => Action::Respond(Refusal { status: self.full_status, ..refusal }),
             (_, other) => other,
         }
     }
 
-    fn horizon(&self, quota: &Quota) -> Micros {
-        if self.burst_is_depth { self.max_wait.min(throttle::depth(quota)) } else { self.max_wait }
+    fn horizon(&self) -> Micros {
+        self.max_wait
     }
 
     fn queue(&self) -> Option<&Queue> {

@@ -2,7 +2,6 @@
 //! order within a key is kept and no later request overtakes.
 
 use super::{Action, Denial, Relief, Room, Strategy, refuse};
-use crate::algorithm::Quota;
 use crate::time::Micros;
 
 /// Holds limited requests.
@@ -12,9 +11,6 @@ pub struct Throttle {
     pub max_delay: Micros,
     /// How many a worker may hold.
     pub room: Room,
-    /// Whether the algorithm passes requests one by one: then at most `burst` emission intervals may be waited for,
-    /// which makes `burst` the depth of the queue.
-    pub burst_is_depth: bool,
 }
 
 impl Strategy for Throttle {
@@ -29,17 +25,11 @@ impl Strategy for Throttle {
         }
     }
 
-    fn horizon(&self, quota: &Quota) -> Micros {
-        if self.burst_is_depth { self.max_delay.min(depth(quota)) } else { self.max_delay }
+    fn horizon(&self) -> Micros {
+        self.max_delay
     }
 
     fn room(&self) -> Option<Room> {
         Some(self.room)
     }
-}
-
-/// How long `burst` requests of a leaky bucket take to pass, rounded up.
-pub(super) fn depth(quota: &Quota) -> Micros {
-    let product = u128::from(quota.burst.get()).saturating_mul(u128::from(quota.window.0));
-    Micros(u64::try_from(product.div_ceil(u128::from(quota.rate.get()))).unwrap_or(u64::MAX))
 }

@@ -34,9 +34,8 @@ const BEYOND_THE_SCHEMA: &[&str] = &[
     "store_redis",
     "store_redis_two_credentials",
     "strategy_body_duplicate",
-    "strategy_graceful",
+    "strategy_graceful_ceiling_too_high",
     "strategy_queue",
-    "strategy_throttle",
     "user_source_twice",
 ];
 
