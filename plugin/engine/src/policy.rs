@@ -54,8 +54,8 @@ pub struct Policy {
     pub store: Store,
     /// Which rate-limit headers responses carry.
     pub headers: HeaderStyle,
-    /// The admin API; `None` where no token is given.
-    pub admin_api: Option<AdminApi>,
+    /// The admin API; it is off where no token is given.
+    pub admin_api: AdminApi,
     /// Alerts in the policy's order.
     pub alerts: Vec<Alert>,
     /// What is allowed but probably not meant.

@@ -26,6 +26,8 @@ pub(crate) enum AfterHeaders {
 pub(crate) enum AfterBody {
     /// The next filter gets it.
     Continue = 0,
+    /// It is kept until the body is whole; past the host's buffer limit the host answers 413.
+    Collect = 1,
     /// It is kept, and the client is slowed down when there is much of it.
     Hold = 2,
 }
@@ -96,13 +98,13 @@ extern "C" fn proxy_on_configure(id: u32, size: usize) -> bool {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_headers(id: u32, _: usize, _: bool) -> u32 {
-    with_exchange(id, AfterHeaders::Continue, Exchange::request_headers) as u32
+extern "C" fn proxy_on_request_headers(id: u32, _: usize, is_whole: bool) -> u32 {
+    with_exchange(id, AfterHeaders::Continue, |exchange| exchange.request_headers(is_whole)) as u32
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_body(id: u32, _: usize, _: bool) -> u32 {
-    with_exchange(id, AfterBody::Continue, |exchange| exchange.request_body()) as u32
+extern "C" fn proxy_on_request_body(id: u32, size: usize, is_whole: bool) -> u32 {
+    with_exchange(id, AfterBody::Continue, |exchange| exchange.request_body(size, is_whole)) as u32
 }
 
 #[unsafe(no_mangle)]
@@ -117,12 +119,17 @@ extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_http_call_response(id: u32, token: u32, headers: u32, _: usize, _: u32) {
+    with_root(id, (), |root| root.call_answered(token, headers));
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_tick(id: u32) {
     with((), |contexts| {
-        let released = contexts.roots.get_mut(&id).map(Root::tick).unwrap_or_default();
-        for exchange in released {
+        let due = contexts.roots.get_mut(&id).map(Root::tick).unwrap_or_default();
+        for (exchange, late) in due {
             if let Some(exchange) = contexts.exchanges.get_mut(&exchange) {
-                exchange.released();
+                exchange.due(late);
             }
         }
     });

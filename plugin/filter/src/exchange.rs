@@ -1,13 +1,15 @@
 //! One HTTP exchange: tells the engine of the request, asks the counters, does what was decided.
 
+mod collecting;
 mod headers;
 
 use std::rc::Rc;
 
 use tidegate_engine::strategy::{Action, Reduced};
-use tidegate_engine::{DEGRADED, Decision, Header, Request, Reservation, Response, Step, Timestamp};
+use tidegate_engine::{DEGRADED, Decision, Header, Micros, Request, Reservation, Response, Step, Timestamp};
 
 use crate::abi::{AfterBody, AfterHeaders};
+use crate::exchange::collecting::Collecting;
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
 use crate::waiting::{Key, Seat};
@@ -28,6 +30,8 @@ enum State {
     Passing,
     /// It waits for its reserved moment.
     Held { seat: Seat, reservation: Box<Reservation> },
+    /// Its body is being read, to be queued.
+    Collecting(Box<Collecting>),
     /// It is answered here.
     Answered,
 }
@@ -48,7 +52,8 @@ impl Exchange {
     }
 
     /// Decides a request when its headers have come.
-    pub(crate) fn request_headers(&mut self) -> AfterHeaders {
+    /// `is_whole` where nothing follows them.
+    pub(crate) fn request_headers(&mut self, is_whole: bool) -> AfterHeaders {
         let map = match Headers::of(Map::RequestHeaders) {
             Ok(map) => map,
             Err(status) => {
@@ -59,6 +64,9 @@ impl Exchange {
         let lines = map.lines();
         headers::remove_reserved(&self.deployment.engine, Map::RequestHeaders, &lines);
         let now = host::now();
+        if let Some(page) = self.deployment.ticket_page(&lines, now) {
+            return self.respond(&page, "ticket", &lines);
+        }
         let mut decision = self.deployment.decide(&lines, now);
         self.deployment.counters.count(&decision);
         tell_access_log(&self.deployment, &decision, now);
@@ -68,6 +76,13 @@ impl Exchange {
         self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));
         match (&decision.action, decision.reservation) {
             (Action::Delay(wait), Some(reservation)) => self.hold(now + *wait, reservation, now),
+            (Action::Enqueue(wait), Some(reservation)) => {
+                let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
+                let seat =
+                    self.deployment.waiting.borrow_mut().enter(self.id, Vec::new(), now + collecting::BODY_WITHIN);
+                let collecting = Collecting::new(&self.deployment, rule, &lines, now + *wait, (seat, reservation));
+                self.collect(collecting, is_whole, now)
+            }
             (Action::Degrade(Reduced::Forward { headers, path }), _) => {
                 let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
                 reduce(headers, path.as_deref(), &rule);
@@ -77,11 +92,22 @@ impl Exchange {
         }
     }
 
-    /// What becomes of a piece of the request's body.
-    pub(crate) fn request_body(&mut self) -> AfterBody {
-        match self.state {
+    /// What becomes of a piece of the request's body; `size` is that of all that was kept so far, this piece included.
+    pub(crate) fn request_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
+        match &self.state {
             State::Passing => AfterBody::Continue,
             State::Held { .. } | State::Answered => AfterBody::Hold,
+            State::Collecting(collecting) if size > collecting.max_body_bytes => {
+                self.refuse_queued(413, "The request body is larger than this queue takes.");
+                AfterBody::Hold
+            }
+            State::Collecting(collecting) => {
+                self.deployment.waiting.borrow_mut().leave(collecting.seat);
+                if is_whole {
+                    self.enqueue(size);
+                }
+                AfterBody::Collect
+            }
         }
     }
 
@@ -90,10 +116,11 @@ impl Exchange {
         if let Ok(map) = Headers::of(Map::RequestTrailers) {
             headers::remove_reserved(&self.deployment.engine, Map::RequestTrailers, &map.lines());
         }
-        match self.state {
-            State::Passing => AfterHeaders::Continue,
-            State::Held { .. } | State::Answered => AfterHeaders::Stop,
+        if let State::Collecting(collecting) = &self.state {
+            let size = collecting.max_body_bytes;
+            self.enqueue(size);
         }
+        if matches!(self.state, State::Passing) { AfterHeaders::Continue } else { AfterHeaders::Stop }
     }
 
     /// Adds to a response what the decision said.
@@ -105,19 +132,45 @@ impl Exchange {
         }
     }
 
-    /// The root has sent this request on.
-    pub(crate) fn released(&mut self) {
-        self.state = State::Passing;
+    /// The moment that this exchange waits for has come, so much earlier.
+    pub(crate) fn due(&mut self, late: Micros) {
+        if let Err(status) = host::enter(self.id) {
+            // The host ends a stream before it forgets it, so this one would have left its seat.
+            host::log(Level::Error, &format!("a held request is gone: {status:?}"));
+            return;
+        }
+        match &self.state {
+            State::Held { .. } => {
+                self.state = State::Passing;
+                self.deployment.counters.count_released(late);
+                if let Err(status) = host::resume() {
+                    host::log(Level::Error, &format!("the host does not send a held request on: {status:?}"));
+                }
+            }
+            State::Collecting(_) => {
+                host::log(Level::Error, collecting::NO_BODY);
+                self.refuse_queued(503, "This proxy does not show request bodies to its plugin.");
+            }
+            State::Passing | State::Answered => {}
+        }
     }
 
     /// The exchange is over. A client that left while it was held frees its place, and gives back what it had reserved.
     pub(crate) fn done(&mut self) {
-        let State::Held { seat, reservation } = core::mem::replace(&mut self.state, State::Passing) else { return };
-        if self.deployment.waiting.borrow_mut().leave(seat) {
-            self.deployment.counters.waiting.add(-1);
-            self.deployment.counters.abandoned.add(1);
-            self.deployment.table.give_back(&reservation);
-            self.deployment.keep_ticking(host::now(), false);
+        let deployment = &self.deployment;
+        match core::mem::replace(&mut self.state, State::Passing) {
+            State::Held { seat, reservation } if deployment.waiting.borrow_mut().leave(seat) => {
+                deployment.counters.waiting.add(-1);
+                deployment.counters.abandoned.add(1);
+                deployment.table.give_back(&reservation);
+                deployment.keep_ticking(host::now(), false);
+            }
+            State::Collecting(collecting) => {
+                deployment.waiting.borrow_mut().leave(collecting.seat);
+                deployment.counters.abandoned.add(1);
+                deployment.table.give_back(&collecting.reservation);
+            }
+            State::Held { .. } | State::Passing | State::Answered => {}
         }
     }
 
@@ -161,7 +214,8 @@ impl Deployment {
                     let waiting = self.waiting.borrow();
                     pending.keep_waiting_only_where(|rule, cell, subject| {
                         let key = (cell.rule_id, self.table.fingerprint(subject));
-                        rule.strategy.room().is_some_and(|room| waiting.has_room(key, room))
+                        let may_be_held = rule.strategy.room().is_none_or(|room| waiting.has_room(key, room));
+                        may_be_held && rule.strategy.queue().is_none_or(|queue| self.jobs.has_room(&rule.name, queue))
                     });
                     let reply = self.table.acquire(&self.engine, pending.acquire(), &self.counters);
                     pending.resume(reply)

@@ -16,6 +16,8 @@ pub(crate) struct Status(u32);
 impl Status {
     /// The thing asked for is not there.
     pub(crate) const NOT_FOUND: Self = Self(1);
+    /// The host cannot make sense of an argument.
+    pub(crate) const BAD_ARGUMENT: Self = Self(2);
     /// Somebody else wrote first.
     pub(crate) const CAS_MISMATCH: Self = Self(8);
 }
@@ -23,12 +25,24 @@ impl Status {
 /// A CAS number that no write ever had: with it a write succeeds only where the key is absent.
 pub(crate) const IF_ABSENT: u32 = u32::MAX;
 
+/// The CAS number with which a write succeeds whatever there is.
+pub(crate) const ANYHOW: u32 = 0;
+
 /// The header maps that the filter reads or writes.
 #[derive(Clone, Copy)]
 pub(crate) enum Map {
     RequestHeaders = 0,
     RequestTrailers = 1,
     ResponseHeaders = 2,
+    CallResponseHeaders = 6,
+}
+
+/// The buffers that the filter reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Buffer {
+    RequestBody = 0,
+    CallResponseBody = 4,
+    PluginConfiguration = 7,
 }
 
 /// How loud a log line is.
@@ -78,11 +92,10 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_micros(nanos / 1_000)
 }
 
-/// The plugin's configuration.
-pub(crate) fn configuration(size: usize) -> Result<Vec<u8>, Status> {
-    const PLUGIN_CONFIGURATION: u32 = 7;
+/// The first `size` bytes of a buffer.
+pub(crate) fn buffer(buffer: Buffer, size: usize) -> Result<Vec<u8>, Status> {
     // SAFETY: see `bytes`.
-    bytes(|data, length| unsafe { raw::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, length) })
+    bytes(|data, length| unsafe { raw::proxy_get_buffer_bytes(buffer as u32, 0, size, data, length) })
 }
 
 /// A property by the names that lead to it.
@@ -139,19 +152,18 @@ fn take(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
 }
 
 /// Packs headers as the host reads them.
-fn pack<N: AsRef<str>>(headers: &[(N, String)]) -> Vec<u8> {
+fn pack<N: AsRef<str>, V: AsRef<[u8]>>(headers: &[(N, V)]) -> Vec<u8> {
     let word = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
     let mut packed = Vec::new();
     packed.extend_from_slice(&word(headers.len()));
     for (name, value) in headers {
-        let name = name.as_ref();
-        packed.extend_from_slice(&word(name.len()));
-        packed.extend_from_slice(&word(value.len()));
+        packed.extend_from_slice(&word(name.as_ref().len()));
+        packed.extend_from_slice(&word(value.as_ref().len()));
     }
     for (name, value) in headers {
         packed.extend_from_slice(name.as_ref().as_bytes());
         packed.push(0);
-        packed.extend_from_slice(value.as_bytes());
+        packed.extend_from_slice(value.as_ref());
         packed.push(0);
     }
     packed
@@ -204,14 +216,50 @@ pub(crate) fn respond(response: &Response, details: &str) -> Result<(), Status> 
     })
 }
 
-/// Sends a held request on. The host does so after this callback.
+/// Sends an HTTP request to one of the host's clusters; its answer comes to the root, with the token returned.
+///
+/// # Errors
+/// [`Status::BAD_ARGUMENT`] where there is no such cluster; any other where the request cannot be sent now. Then no
+/// answer comes.
+pub(crate) fn http_call(
+    cluster: &str,
+    headers: &[(&str, Vec<u8>)],
+    body: &[u8],
+    timeout_ms: u32,
+) -> Result<u32, Status> {
+    let packed = pack(headers);
+    let no_trailers = pack::<&str, &[u8]>(&[]);
+    let mut token = 0;
+    // SAFETY: the host only reads what is passed, and writes one u32.
+    ok(unsafe {
+        raw::proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            packed.as_ptr(),
+            packed.len(),
+            body.as_ptr(),
+            body.len(),
+            no_trailers.as_ptr(),
+            no_trailers.len(),
+            timeout_ms,
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// Makes the calls that follow in this callback speak of another exchange.
 ///
 /// # Errors
 /// Its stream is gone.
-pub(crate) fn resume(exchange: u32) -> Result<(), Status> {
-    const REQUEST: u32 = 0;
+pub(crate) fn enter(exchange: u32) -> Result<(), Status> {
     // SAFETY: plain numbers.
-    ok(unsafe { raw::proxy_set_effective_context(exchange) })?;
+    ok(unsafe { raw::proxy_set_effective_context(exchange) })
+}
+
+/// Sends a held request on. The host does so after this callback.
+pub(crate) fn resume() -> Result<(), Status> {
+    const REQUEST: u32 = 0;
     // SAFETY: plain numbers.
     ok(unsafe { raw::proxy_continue_stream(REQUEST) })
 }
@@ -260,6 +308,14 @@ impl Metric {
     pub(crate) fn add(self, offset: i64) {
         // SAFETY: plain numbers.
         let _ = unsafe { raw::proxy_increment_metric(self.0, offset) };
+    }
+
+    /// A counter's or gauge's value in all workers; 0 where the host keeps none.
+    pub(crate) fn value(self) -> u64 {
+        let mut value = 0;
+        // SAFETY: the host writes one u64.
+        let _ = unsafe { raw::proxy_get_metric(self.0, &raw mut value) };
+        value
     }
 
     /// Sets a gauge, or adds a value to a histogram.

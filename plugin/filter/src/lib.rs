@@ -7,8 +7,10 @@ mod abi;
 mod counters;
 mod exchange;
 mod host;
+mod jobs;
 mod root;
 mod shared_table;
+mod timer;
 mod waiting;
 
 use std::sync::OnceLock;

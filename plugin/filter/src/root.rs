@@ -5,12 +5,14 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use tidegate_engine::policy::{Mistakes, Policy, Store};
-use tidegate_engine::{Engine, Timestamp};
+use tidegate_engine::{Engine, Micros, Timestamp};
 
 use crate::counters::Counters;
 use crate::exchange::Exchange;
-use crate::host::{self, Level};
+use crate::host::{self, Buffer, Level};
+use crate::jobs::Jobs;
 use crate::shared_table::SharedTable;
+use crate::timer::Timer;
 use crate::waiting::WaitingRoom;
 
 /// One policy at work: what all exchanges of a root share.
@@ -20,6 +22,8 @@ pub(crate) struct Deployment {
     pub(crate) table: SharedTable,
     pub(crate) counters: Counters,
     pub(crate) waiting: RefCell<WaitingRoom>,
+    pub(crate) jobs: Jobs,
+    timer: RefCell<Timer>,
 }
 
 /// The plugin's root context.
@@ -50,33 +54,39 @@ impl Root {
         self.deployment.clone().map(|deployment| Exchange::new(id, deployment))
     }
 
-    /// Sends on the held requests that are due. Returns their exchanges.
-    pub(crate) fn tick(&mut self) -> Vec<u32> {
+    /// Takes the answer of a callout.
+    pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) {
+        if let Some(deployment) = &self.deployment {
+            let now = host::now();
+            if deployment.jobs.answered(token, header_count, now) {
+                deployment.keep_ticking(now, false);
+            }
+        }
+    }
+
+    /// Has due jobs tried. Returns the exchanges whose moment has come, with how late it is.
+    pub(crate) fn tick(&mut self) -> Vec<(u32, Micros)> {
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let now = host::now();
         let due = deployment.waiting.borrow_mut().release(now);
+        deployment.jobs.tick(now);
         deployment.keep_ticking(now, true);
-        for (exchange, late) in &due {
-            deployment.counters.count_released(*late);
-            if let Err(status) = host::resume(*exchange) {
-                host::log(Level::Error, &format!("the host does not send a held request on: {status:?}"));
-            }
-        }
-        due.into_iter().map(|(exchange, _)| exchange).collect()
+        due
     }
 }
 
 impl Deployment {
     /// Sets the host's timer for who is due next; `ticked` where it just fired.
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
-        if let Some(millis) = self.waiting.borrow_mut().next_tick(now, ticked) {
+        let due = self.waiting.borrow().next_due().into_iter().chain(self.jobs.next_due()).min();
+        if let Some(millis) = self.timer.borrow_mut().next(due, now, ticked) {
             host::set_tick(millis);
         }
     }
 }
 
 fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
-    let text = host::configuration(size).unwrap_or_default();
+    let text = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
     if text.is_empty() {
         return Err(vec![
             "policy refused: the plugin configuration is empty; give the policy as JSON in a google.protobuf.StringValue"
@@ -99,7 +109,11 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
     let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
-    Ok(Deployment { engine, table, counters, waiting: RefCell::default() })
+    let jobs = Jobs::open(table.prefix(), engine.policy());
+    let deployment =
+        Deployment { engine, table, counters, waiting: RefCell::default(), jobs, timer: RefCell::default() };
+    deployment.keep_ticking(host::now(), false);
+    Ok(deployment)
 }
 
 /// The lines that tell an operator why a policy is refused.

@@ -142,6 +142,11 @@ impl SharedTable {
         slots
     }
 
+    /// What starts every key of this deployment in shared data.
+    pub(crate) fn prefix(&self) -> [u8; 8] {
+        self.prefix
+    }
+
     /// 64 bits that tell a subject from all others.
     pub(crate) fn fingerprint(&self, subject: &Subject) -> u64 {
         self.geometry.place(subject, 0, self.seed).fingerprint

@@ -19,7 +19,6 @@ pub(crate) struct WaitingRoom {
     by_key: BTreeMap<Key, u32>,
     by_limit: BTreeMap<u64, u32>,
     seats_taken: u64,
-    ticks_at: Option<Timestamp>,
 }
 
 /// A held request's place: when it is due, then in the order of coming.
@@ -81,21 +80,9 @@ impl WaitingRoom {
             .collect()
     }
 
-    /// When the host must tick next, in milliseconds from now: `None` leaves its timer as it is, 0 stops it.
-    pub(crate) fn next_tick(&mut self, now: Timestamp, ticked: bool) -> Option<u32> {
-        if ticked {
-            self.ticks_at = None;
-        }
-        let Some((seat, _)) = self.held.first_key_value() else {
-            return (ticked || self.ticks_at.take().is_some()).then_some(0);
-        };
-        if self.ticks_at.is_some_and(|at| at <= seat.due) {
-            return None;
-        }
-        // The timer knows milliseconds and may not be early; 0 would stop it.
-        let millis = seat.due.since(now).millis_ceil().max(1);
-        self.ticks_at = Some(now + Micros::from_millis(millis));
-        Some(u32::try_from(millis).unwrap_or(u32::MAX))
+    /// When the first of the held requests is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.held.first_key_value().map(|(seat, _)| seat.due)
     }
 }
 
@@ -131,10 +118,10 @@ mod tests {
         let first = room.release(at(1_000));
         assert_eq!(first.iter().map(|(exchange, _)| *exchange).collect::<Vec<_>>(), (0..64).collect::<Vec<_>>());
         assert_eq!(first[0].1, Micros::from_millis(1_000));
-        assert_eq!(room.next_tick(at(1_000), true), Some(1), "the rest is due: tick again at once");
+        assert_eq!(room.next_due(), Some(at(64)));
         assert_eq!(room.release(at(1_000)).len() + room.release(at(1_000)).len(), 128);
         assert_eq!(room.release(at(1_000)).len(), 8);
-        assert_eq!(room.next_tick(at(1_000), true), Some(0));
+        assert_eq!(room.next_due(), None);
         assert!(room.by_key.is_empty() && room.by_limit.is_empty());
     }
 
@@ -152,22 +139,5 @@ mod tests {
         assert!(room.leave(first));
         assert!(!room.leave(first), "nobody leaves twice");
         assert!(room.has_room((7, 1), size));
-    }
-
-    #[test]
-    fn the_timer_runs_only_while_somebody_waits() {
-        let mut room = WaitingRoom::default();
-        assert_eq!(room.next_tick(at(0), false), None);
-        let late = room.enter(1, vec![], at(100));
-        assert_eq!(room.next_tick(at(0), false), Some(100));
-        let early = room.enter(2, vec![], at(40));
-        assert_eq!(room.next_tick(at(0), false), Some(40), "an earlier moment moves the timer");
-        room.enter(3, vec![], at(60));
-        assert_eq!(room.next_tick(at(0), false), None, "a later one does not");
-        room.leave(early);
-        room.leave(late);
-        assert_eq!(room.release(at(60)).len(), 1);
-        assert_eq!(room.next_tick(at(60), true), Some(0));
-        assert_eq!(room.next_tick(at(60), false), None);
     }
 }

@@ -92,6 +92,8 @@ pub struct Plugin {
     pub wasm: PathBuf,
     /// The policy's text; handed over as it is, so that tests can hand over what is no policy.
     pub policy: String,
+    /// Whether the plugin sees request bodies while it holds the headers, which the `queue` strategy needs.
+    pub sees_bodies: bool,
 }
 
 impl Plugin {
@@ -103,6 +105,7 @@ impl Plugin {
             vm_id: "tidegate".into(),
             wasm: workspace::wasm_file(),
             policy: policy.into(),
+            sees_bodies: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl Plugin {
                     "code": {"local": {"filename": self.wasm}},
                 },
                 "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": self.policy},
+                "allow_on_headers_stop_iteration": self.sees_bodies,
                 "failure_policy": "FAIL_RELOAD",
                 "reload_config": {"backoff": {"base_interval": "0.1s", "max_interval": "1s"}},
             },

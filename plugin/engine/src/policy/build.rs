@@ -21,10 +21,8 @@ pub(super) fn build(document: &Node, catalogue: &Catalogue, mistakes: &mut Mista
     let admins = part(document, "admins", mistakes, |node, _| Admins::build(node));
     let store = part(document, "store", mistakes, Store::build);
     let admin_api = match document.get("admin_api") {
-        None => Some(None),
-        // Without any token it is off.
-        Some(_) => part(document, "admin_api", mistakes, AdminApi::build)
-            .map(|api| Some(api).filter(|api| !api.tokens.is_empty())),
+        None => Some(AdminApi::default()),
+        Some(_) => part(document, "admin_api", mistakes, AdminApi::build),
     };
     let alerts = part(document, "alerts", mistakes, |list, mistakes| {
         unique_names(list.entries(), "/alerts", "alert", mistakes);

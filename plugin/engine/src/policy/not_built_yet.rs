@@ -2,19 +2,14 @@
 //! Whoever builds one of these removes its line from [`NOT_BUILT_YET`].
 
 use super::json::Node;
-use super::mistake::{Mistake, Mistakes, entry, member, quoted};
+use super::mistake::{Mistake, Mistakes, quoted};
 
 /// The features that are refused, each with what to use meanwhile.
-const NOT_BUILT_YET: &[(Feature, &str)] = &[
-    (Feature::Strategy("queue"), "throttle, graceful, retry_after, hard"),
-    (Feature::Store("redis"), "local"),
-    (Feature::AdminTokens, "an empty list"),
-    (Feature::Alerts, "an empty list"),
-];
+const NOT_BUILT_YET: &[(Feature, &str)] =
+    &[(Feature::Store("redis"), "local"), (Feature::AdminTokens, "an empty list"), (Feature::Alerts, "an empty list")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Feature<'a> {
-    Strategy(&'a str),
     Store(&'a str),
     AdminTokens,
     Alerts,
@@ -22,14 +17,6 @@ enum Feature<'a> {
 
 /// Adds a mistake for each use, in a document whose defaults are filled in, of something that is not built yet.
 pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
-    if let Some(strategy) = document.get("defaults").and_then(|defaults| defaults.get("strategy")) {
-        refuse_strategy(strategy, "/defaults/strategy", mistakes);
-    }
-    for (index, rule) in document.get("rules").map(Node::entries).unwrap_or_default().iter().enumerate() {
-        if let Some(strategy) = rule.get("strategy") {
-            refuse_strategy(strategy, &member(&entry("/rules", index), "strategy"), mistakes);
-        }
-    }
     if let Some(kind) = document.get("store").and_then(|store| store.word("type")) {
         refuse_feature(Feature::Store(kind), "/store/type", &quoted(kind), mistakes);
     }
@@ -39,12 +26,6 @@ pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
     }
     if document.get("alerts").is_some_and(|alerts| !alerts.entries().is_empty()) {
         refuse_feature(Feature::Alerts, "/alerts", "an alert", mistakes);
-    }
-}
-
-fn refuse_strategy(strategy: &Node, pointer: &str, mistakes: &mut Mistakes) {
-    if let Some(name) = strategy.word("type") {
-        refuse_feature(Feature::Strategy(name), pointer, &quoted(name), mistakes);
     }
 }
 

@@ -22,6 +22,13 @@ pub struct AdminApi {
     pub max_override_minutes: u64,
 }
 
+impl Default for AdminApi {
+    /// The format's defaults.
+    fn default() -> Self {
+        Self { path: "/.tidegate".to_owned(), tokens: Vec::new(), hosts: Vec::new(), max_override_minutes: 10_080 }
+    }
+}
+
 /// One bearer token of the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminToken {
@@ -77,6 +84,11 @@ pub struct Webhook {
 }
 
 impl AdminApi {
+    /// Whether anybody may call it.
+    pub fn is_on(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// Builds from a node that fits the format.
     pub(super) fn build(node: &Node, mistakes: &mut Mistakes) -> Option<Self> {
         let tokens = node.get("tokens")?;

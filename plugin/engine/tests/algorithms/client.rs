@@ -140,6 +140,12 @@ impl Client {
         }
     }
 
+    pub(crate) fn live_through(&mut self, history: &[Event]) {
+        for event in history {
+            self.live(*event);
+        }
+    }
+
     pub(crate) fn live(&mut self, event: Event) {
         match event {
             Event::Pass(span) => self.clock += self.micros(span),

@@ -15,7 +15,7 @@ proptest! {
     ) {
         for algorithm in ALGORITHMS {
             let mut client = Client::new(algorithm, quota);
-            history.iter().for_each(|event| client.live(*event));
+            client.live_through(&history);
             client.pull();
             let (cost, now) = (client.cost(cost), client.now());
             let plan = client.plan(cost);
@@ -33,7 +33,7 @@ proptest! {
     fn what_remains_is_what_conforms(quota in quotas(), history in histories()) {
         for algorithm in ALGORITHMS {
             let mut client = Client::new(algorithm, quota);
-            history.iter().for_each(|event| client.live(*event));
+            client.live_through(&history);
             client.pull();
             let remaining = algorithm.standing(client.cell, &quota, client.now()).remaining;
             let fits = |cost: u64| client.clone().ask(cost).wait == Micros::ZERO;
@@ -53,7 +53,7 @@ proptest! {
     fn a_reset_is_complete(quota in quotas(), history in histories()) {
         for algorithm in ALGORITHMS {
             let mut client = Client::new(algorithm, quota);
-            history.iter().for_each(|event| client.live(*event));
+            client.live_through(&history);
             client.pull();
             let reset_after = algorithm.standing(client.cell, &quota, client.now()).reset_after;
             let fresh = algorithm.standing(tidegate_engine::algorithm::Cell::default(), &quota, client.now());

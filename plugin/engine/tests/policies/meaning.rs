@@ -129,7 +129,8 @@ fn a_strategy_is_built_or_refused_but_never_another_one() {
             Ok(policy) => assert_eq!(policy.rules[0].strategy.name(), kind.name),
             Err(mistakes) => {
                 let messages = mistakes.to_string();
-                let refused = format!("/rules/0/strategy: found \"{}\", which is not available in this version", kind.name);
+                let refused =
+                    format!("/rules/0/strategy: found \"{}\", which is not available in this version", kind.name);
                 assert!(messages.starts_with(&refused), "{messages}");
             }
         }

@@ -35,7 +35,6 @@ const BEYOND_THE_SCHEMA: &[&str] = &[
     "store_redis_two_credentials",
     "strategy_body_duplicate",
     "strategy_graceful_ceiling_too_high",
-    "strategy_queue",
     "user_source_twice",
 ];
 

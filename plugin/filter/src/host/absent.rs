@@ -130,3 +130,22 @@ pub(super) unsafe fn proxy_continue_stream(stream: u32) -> u32 {
 pub(super) unsafe fn proxy_set_tick_period_milliseconds(millis: u32) -> u32 {
     UNIMPLEMENTED
 }
+
+pub(super) unsafe fn proxy_get_metric(id: u32, value: *mut u64) -> u32 {
+    UNIMPLEMENTED
+}
+
+pub(super) unsafe fn proxy_http_call(
+    cluster: *const u8,
+    cluster_size: usize,
+    headers: *const u8,
+    headers_size: usize,
+    body: *const u8,
+    body_size: usize,
+    trailers: *const u8,
+    trailers_size: usize,
+    timeout_ms: u32,
+    token: *mut u32,
+) -> u32 {
+    UNIMPLEMENTED
+}

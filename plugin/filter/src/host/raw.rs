@@ -66,4 +66,17 @@ unsafe extern "C" {
     pub(super) fn proxy_set_effective_context(context: u32) -> u32;
     pub(super) fn proxy_continue_stream(stream: u32) -> u32;
     pub(super) fn proxy_set_tick_period_milliseconds(millis: u32) -> u32;
+    pub(super) fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
+    pub(super) fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout_ms: u32,
+        token: *mut u32,
+    ) -> u32;
 }
