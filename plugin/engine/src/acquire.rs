@@ -109,8 +109,13 @@ impl CellRequest {
 
 impl Acquire {
     /// Decides over `cells`, the stored state of each cell asked for, in order. Where every must-cell conforms within
-    /// its horizon, all of them and every other cell that conforms now are charged in place; otherwise none is.
+    /// its horizon, all of them and every other cell that conforms now are charged in place; otherwise none is. A cell
+    /// of a clock that stepped back is pulled to this one in any case: what changed here must be stored, or the client
+    /// would wait for the old clock.
     pub fn settle(&self, cells: &mut [Cell]) -> Reply {
+        for (request, cell) in self.cells.iter().zip(cells.iter_mut()) {
+            *cell = request.algorithm.pull(*cell, &request.quota, self.now);
+        }
         let charges: Vec<(Option<Cell>, Micros)> =
             self.cells.iter().zip(cells.iter()).map(|(request, cell)| request.charge(*cell, self.now)).collect();
         let granted =

@@ -275,3 +275,19 @@ fn an_answer_of_the_wrong_shape_is_no_answer() {
     assert!(!fail("/"));
     assert!(fail("/shut"));
 }
+
+#[test]
+fn a_clock_that_steps_back_locks_nobody_out() {
+    for algorithm in ["token_bucket", "leaky_bucket", "fixed_window", "sliding_window"] {
+        let mut proxy = Proxy::with_rules(&format!(
+            r#"{{"name": "a", "scope": "global", "rate": 2, "window_seconds": 60, "algorithm": "{algorithm}"}}"#
+        ));
+        let ten_years = Micros::from_secs(10 * 365 * 86_400);
+        proxy.now = START + ten_years;
+        while !is_limited(&proxy.get("/")) {}
+        proxy.now = START;
+        assert!(is_limited(&proxy.get("/")), "{algorithm}: what was used stays used");
+        proxy.now = START + Micros::from_secs(60 + 60 / 16 + 4);
+        assert!(!is_limited(&proxy.get("/")), "{algorithm}: a window later it is free");
+    }
+}

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::exchange::Exchange;
 use crate::root::Root;
+use crate::sorted::Sorted;
 
 /// What the host does with headers after a callback. The numbers are the ABI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub(crate) enum AfterBody {
 /// All contexts of a VM, by the ids that the host gave them.
 #[derive(Debug, Default)]
 struct Contexts {
-    roots: BTreeMap<u32, Root>,
+    roots: Sorted<u32, Root>,
+    /// A tree: a worker may hold tens of thousands of streams.
     exchanges: BTreeMap<u32, Exchange>,
 }
 

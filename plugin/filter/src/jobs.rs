@@ -12,13 +12,13 @@ pub(crate) mod record;
 mod slots;
 
 use core::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use tidegate_engine::policy::Policy;
 use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Micros, Timestamp};
 
 use crate::host::{self, Metric, MetricKind, define_metric};
+use crate::sorted::Sorted;
 use record::{Call, Job, Progress, Terms};
 use slots::Slots;
 pub(crate) use slots::Ticket;
@@ -36,9 +36,9 @@ pub(crate) struct Jobs {
     slots: Slots,
     rules: Vec<QueueRule>,
     /// The jobs that this VM carries out, by the moment they are due.
-    ours: RefCell<BTreeMap<(Timestamp, u32), Ticket>>,
+    ours: RefCell<Sorted<(Timestamp, u32), Ticket>>,
     /// The tries under way, by the host's token.
-    calls: RefCell<BTreeMap<u32, Ticket>>,
+    calls: RefCell<Sorted<u32, Ticket>>,
     sweep: RefCell<Sweep>,
     next_sweep: Cell<Timestamp>,
 }
@@ -92,7 +92,7 @@ impl Jobs {
         if !self.are_kept() {
             return None;
         }
-        let first = self.ours.borrow().first_key_value().map(|((due, _), _)| *due);
+        let first = self.ours.borrow().first().map(|((due, _), _)| *due);
         Some(first.unwrap_or(Timestamp::MAX).min(self.next_sweep.get()))
     }
 
@@ -157,8 +157,12 @@ impl Jobs {
     /// Takes out the tickets that are due, at most as many as a tick may start.
     fn due(&self, now: Timestamp) -> Vec<Ticket> {
         let mut ours = self.ours.borrow_mut();
-        let keys: Vec<(Timestamp, u32)> =
-            ours.keys().take_while(|(due, _)| *due <= now).take(crate::waiting::RELEASES).copied().collect();
+        let keys: Vec<(Timestamp, u32)> = ours
+            .iter()
+            .map(|(key, _)| *key)
+            .take_while(|(due, _)| *due <= now)
+            .take(crate::waiting::RELEASES)
+            .collect();
         keys.iter().filter_map(|key| ours.remove(key)).collect()
     }
 

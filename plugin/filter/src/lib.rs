@@ -10,6 +10,7 @@ mod host;
 mod jobs;
 mod root;
 mod shared_table;
+mod sorted;
 mod timer;
 mod waiting;
 

@@ -1,10 +1,10 @@
 //! The requests that a worker holds until their reserved moment: who waits, for which keys, and who is due. Bounded by
 //! each rule's `max_waiting` and `max_waiting_per_key`; releasing them is the root's tick.
 
-use std::collections::BTreeMap;
-
 use tidegate_engine::strategy::Room;
 use tidegate_engine::{Micros, Timestamp};
+
+use crate::sorted::Sorted;
 
 /// How many requests one tick may release: each release may nest a call into the VM, and Envoy's VM dies of about 270.
 pub(crate) const RELEASES: usize = 64;
@@ -15,9 +15,9 @@ pub(crate) type Key = (u64, u64);
 /// All requests that one worker holds for one deployment.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingRoom {
-    held: BTreeMap<Seat, Held>,
-    by_key: BTreeMap<Key, u32>,
-    by_limit: BTreeMap<u64, u32>,
+    held: Sorted<Seat, Held>,
+    by_key: Sorted<Key, u32>,
+    by_limit: Sorted<u64, u32>,
     seats_taken: u64,
 }
 
@@ -82,17 +82,19 @@ impl WaitingRoom {
 
     /// When the first of the held requests is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.held.first_key_value().map(|(seat, _)| seat.due)
+        self.held.first().map(|(seat, _)| seat.due)
     }
 }
 
-fn count_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
-    let count = counts.entry(key).or_default();
-    *count = count.saturating_add(1);
+fn count_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
+    match counts.get_mut(&key) {
+        Some(count) => *count = count.saturating_add(1),
+        None => counts.insert(key, 1),
+    }
 }
 
 /// Forgets a key with its last request, so that the counts are never more than the requests.
-fn uncount_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
+fn uncount_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
     if let Some(count) = counts.get_mut(&key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(room.release(at(1_000)).len() + room.release(at(1_000)).len(), 128);
         assert_eq!(room.release(at(1_000)).len(), 8);
         assert_eq!(room.next_due(), None);
-        assert!(room.by_key.is_empty() && room.by_limit.is_empty());
+        assert!(room.by_key.first().is_none() && room.by_limit.first().is_none());
     }
 
     #[test]

@@ -17,7 +17,8 @@
 //! the newest in the lowest byte.
 //!
 //! Promise: never more than `rate` in any half-open interval as long as the window. A client that saturates it gets
-//! 16/17. The clock may step back: then it holds for the time that really passed.
+//! 16/17. The clock may step back: then it holds for the time that really passed. A request that reads an older clock
+//! than the cell's sub-window counts as made at its start.
 
 use super::{Algorithm, Cell, Plan, Quota, Standing};
 use crate::time::{Micros, Timestamp};

@@ -42,7 +42,7 @@ fn what_is_absent_has_its_default() {
     );
     assert_eq!((rule.quota.burst.get(), rule.cost, rule.priority), (10, 1, 0));
     assert_eq!(rule.quota.window, Micros::from_secs(60));
-    assert!(rule.enabled && !rule.shadow && policy.admin_api.is_none() && policy.alerts.is_empty());
+    assert!(rule.enabled && !rule.shadow && !policy.admin_api.is_on() && policy.alerts.is_empty());
     assert_eq!((rule.on_store_error, rule.local_share_ppm), (OnStoreError::Local, 1_000_000));
 }
 

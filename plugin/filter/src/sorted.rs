@@ -1,0 +1,80 @@
+//! A small map: pairs in a vector, sorted by key. For maps of at most some thousands of entries it is as fast as a tree,
+//! and a fifth of a tree's code, which counts in a .wasm file.
+
+/// Pairs of key and value, each key once.
+#[derive(Clone, Debug)]
+pub(crate) struct Sorted<K, V>(Vec<(K, V)>);
+
+impl<K, V> Default for Sorted<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: Ord, V> Sorted<K, V> {
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.find(key).ok().and_then(|at| self.0.get(at)).map(|(_, value)| value)
+    }
+
+    /// The value of a key, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let at = self.find(key).ok()?;
+        self.0.get_mut(at).map(|(_, value)| value)
+    }
+
+    /// Sets the value of a key.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        match self.find(&key) {
+            Ok(at) => {
+                if let Some(pair) = self.0.get_mut(at) {
+                    pair.1 = value;
+                }
+            }
+            Err(at) => self.0.insert(at, (key, value)),
+        }
+    }
+
+    /// Takes a key out.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.find(key).ok().map(|at| self.0.remove(at).1)
+    }
+
+    /// All pairs, in the order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.0.iter()
+    }
+
+    /// The pair of the smallest key.
+    pub(crate) fn first(&self) -> Option<&(K, V)> {
+        self.0.first()
+    }
+
+    fn find(&self, key: &K) -> Result<usize, usize> {
+        // Keys mostly come in ascending order: look at the end first.
+        match self.0.last() {
+            Some((last, _)) if last < key => Err(self.0.len()),
+            _ => self.0.binary_search_by(|(known, _)| known.cmp(key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_kept_once_and_in_order() {
+        let mut map = Sorted::default();
+        for key in [5, 1, 9, 5, 3] {
+            map.insert(key, key * 10);
+        }
+        map.insert(5, 7);
+        assert_eq!(map.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1, 3, 5, 9]);
+        assert_eq!(map.get(&5), Some(&7));
+        assert_eq!(map.get(&4), None);
+        assert_eq!(map.remove(&1), Some(10));
+        assert_eq!(map.remove(&1), None);
+        assert_eq!(map.first(), Some(&(3, 30)));
+    }
+}
