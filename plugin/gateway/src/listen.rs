@@ -1,0 +1,184 @@
+//! Accepting connections: HTTP/1.1, HTTP/2 without TLS by prior knowledge, both over TLS by ALPN; bounds; the end.
+//!
+//! `axum::serve` would do, but has no limits on connections or on slow heads. Not here: what is served (`routes`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::flags::Settings;
+use crate::tls::ServerTls;
+
+/// How long an HTTP/1.1 connection may take for a head, and may idle before the next one. A proxy that keeps idle
+/// connections must drop them sooner, or it will now and then write into one that closes; the examples say 60 s.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a new connection may take for its first bytes or its TLS handshake.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests at once on one HTTP/2 connection: a proxy worker opens few connections and many streams.
+const MOST_STREAMS: u32 = 1_024;
+/// Largest head: far above a token's, far below what would hurt.
+const MOST_HEAD_BYTES: u32 = 32 * 1024;
+/// Pause after a failed accept; out of file descriptors, an immediate retry would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How an HTTP/2 connection starts without TLS (RFC 9113, section 3.4); no HTTP/1 method starts with it.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A bound socket and what serving it needs.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+    drain: Duration,
+}
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl Listener {
+    /// Binds `--listen`.
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    pub async fn bind(settings: &Settings) -> Result<Self, String> {
+        let named = |error| format!("--listen {}: {error}", settings.listen);
+        let socket = TcpListener::bind(settings.listen).await.map_err(named)?;
+        let address: SocketAddr = socket.local_addr().map_err(named)?;
+        let scheme = if settings.server_tls.is_some() { "https" } else { "http" };
+        tracing::info!(%address, scheme, token = !settings.tokens.is_empty(), "listening");
+        Ok(Self {
+            socket,
+            tls: settings.server_tls.clone().map(|config: ServerTls| TlsAcceptor::from(config)),
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+            drain: settings.drain,
+        })
+    }
+
+    /// Serves until `stop` is done, then lets what is in flight finish, for at most the drain time.
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
+        let graceful = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            // A place first: beyond --max-connections, callers wait in the kernel's queue.
+            let place = tokio::select! {
+                place = Arc::clone(&self.places).acquire_owned() => place,
+                () = &mut stop => break,
+            };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = &mut stop => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (watcher, router, tls) = (graceful.watcher(), router.clone(), self.tls.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                start(stream, tls, router, watcher).await;
+            });
+        }
+        drop(self.socket);
+        if timeout(self.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still in flight at the end of the drain time");
+        }
+    }
+}
+
+async fn start(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
+    // Answers are small and whole: waiting to fill a segment would only delay them. An error leaves them slower.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => {
+            if let Ok(Some(version)) = timeout(START_TIMEOUT, version_of(&stream)).await {
+                speak(stream, version, router, watcher).await;
+            }
+        }
+        Some(acceptor) => {
+            if let Ok(Ok(stream)) = timeout(START_TIMEOUT, acceptor.accept(stream)).await {
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                speak(stream, if is_h2 { Version::Http2 } else { Version::Http1 }, router, watcher).await;
+            }
+        }
+    }
+}
+
+/// Looks at the first bytes without taking them; `None` where the connection ends before they tell.
+async fn version_of(stream: &TcpStream) -> Option<Version> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    let mut seen_before = 0;
+    loop {
+        let seen = stream.peek(&mut first).await.ok()?;
+        let start = first.get(..seen)?;
+        if !HTTP2_PREFACE.starts_with(start) {
+            return Some(Version::Http1);
+        }
+        if seen == HTTP2_PREFACE.len() {
+            return Some(Version::Http2);
+        }
+        if seen == 0 {
+            return None;
+        }
+        // Bytes that were peeked at stay readable, so waiting for readiness would spin.
+        if seen == seen_before {
+            sleep(Duration::from_millis(5)).await;
+        }
+        seen_before = seen;
+    }
+}
+
+async fn speak<S>(stream: S, version: Version, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    let router = TowerToHyperService::new(router);
+    // What goes wrong on a connection is the caller's affair: a reset, half a head.
+    match version {
+        Version::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MOST_HEAD_BYTES as usize)
+                .serve_connection(stream, router);
+            let _ = watcher.watch(connection).await;
+        }
+        Version::Http2 => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(Some(HEAD_TIMEOUT))
+                .max_concurrent_streams(MOST_STREAMS)
+                .max_header_list_size(MOST_HEAD_BYTES)
+                .serve_connection(stream, router);
+            let _ = watcher.watch(connection).await;
+        }
+    }
+}
+
+/// Lets the process hold as many connections as the system allows: many systems start programs with room for 1,024 files.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
+}

@@ -1,0 +1,227 @@
+//! The HTTP surface: `/`, `/pipeline`, `/multi-exec`, path commands, `/healthz`, `/metrics`.
+//! Not here: connections and TLS (`listen`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use axum::routing::get;
+use axum::{Router, body};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::commands::CommandList;
+use crate::failure::Failure;
+use crate::flags::Settings;
+use crate::guard::{self, Tokens};
+use crate::metrics::Gauges;
+use crate::reply::{self, Encoding};
+use crate::request;
+use crate::store::{Prepared, Store, prepare};
+
+/// Longest wait for a body once its head is there. A proxy sends both at once; a slow sender must not hold a place.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Upstash's token for reading one's own writes; echoed so that its clients send it back, which costs them nothing.
+const SYNC_TOKEN: &str = "upstash-sync-token";
+/// Longer ones are not ours to carry around.
+const LONGEST_SYNC_TOKEN: usize = 256;
+
+/// What all requests share.
+pub struct Gateway {
+    store: Store,
+    tokens: Tokens,
+    commands: CommandList,
+    places: Semaphore,
+    max_in_flight: usize,
+    max_body_bytes: usize,
+    max_pipeline: usize,
+}
+
+impl Gateway {
+    /// The gateway that these settings describe, in front of `store`.
+    pub fn new(settings: Settings, store: Store) -> Self {
+        Self {
+            store,
+            tokens: settings.tokens,
+            commands: settings.commands,
+            places: Semaphore::new(settings.max_in_flight),
+            max_in_flight: settings.max_in_flight,
+            max_body_bytes: settings.max_body_bytes,
+            max_pipeline: settings.max_pipeline,
+        }
+    }
+}
+
+/// Which of the protocol's endpoints a path names. Byte for byte: `/%70ipeline` is a path command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Single,
+    Pipeline,
+    Transaction,
+    Path,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Self {
+        match path {
+            "/" => Self::Single,
+            "/pipeline" => Self::Pipeline,
+            "/multi-exec" => Self::Transaction,
+            _ => Self::Path,
+        }
+    }
+}
+
+/// The routes. Everything that is not `/healthz` or `/metrics` is a command.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).fallback(command).with_state(gateway)
+}
+
+async fn healthz(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    if let Err(failure) = guard::judge_open(&gateway.tokens, &uri, &headers) {
+        return refused(&failure);
+    }
+    match gateway.store.ping().await {
+        Ok(()) => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+        Err(failure) => {
+            let text = format!("{}\n", failure.text());
+            answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", text)
+        }
+    }
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    if let Err(failure) = guard::judge_open(&gateway.tokens, &uri, &headers) {
+        return refused(&failure);
+    }
+    let text = gateway.store.metrics().text(&Gauges {
+        connected: gateway.store.is_connected(),
+        in_flight: gateway.max_in_flight.saturating_sub(gateway.places.available_permits()),
+        scripts: gateway.store.scripts.len(),
+    });
+    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+async fn command(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
+    let mut asked = None;
+    let result = gateway.work(request, &mut asked).await;
+    let took = asked.map(|since: Instant| since.elapsed());
+    match result {
+        Ok((response, label)) => {
+            gateway.store.metrics().count(label, took);
+            response
+        }
+        Err(failure) => {
+            gateway.store.metrics().count(failure.label(), took);
+            tracing::debug!(result = failure.label(), "refused");
+            refused(&failure)
+        }
+    }
+}
+
+/// The head of a request, and what it asks for.
+struct Head {
+    endpoint: Endpoint,
+    encoding: Encoding,
+    sync_token: Option<HeaderValue>,
+}
+
+impl Gateway {
+    /// A response and its label in metrics. `asked` is set to the moment at which Redis is asked.
+    async fn work(
+        &self,
+        request: Request,
+        asked: &mut Option<Instant>,
+    ) -> Result<(Response<Body>, &'static str), Failure> {
+        let _place = self.places.try_acquire().map_err(|_| Failure::Busy)?;
+        let (head, sent) = request.into_parts();
+        guard::judge(&self.tokens, &head.uri, &head.headers)?;
+        if !matches!(head.method, Method::HEAD | Method::GET | Method::POST | Method::PUT) {
+            return Err(Failure::Method);
+        }
+        let body = self.read(sent).await?;
+        let endpoint = Endpoint::of(head.uri.path());
+        let sync_token = head.headers.get(SYNC_TOKEN).filter(|token| token.len() <= LONGEST_SYNC_TOKEN).cloned();
+        let shape = Head { endpoint, encoding: Encoding::asked(&head.headers), sync_token };
+        let batch = match endpoint {
+            Endpoint::Pipeline | Endpoint::Transaction => request::batch(&body, self.max_pipeline)?,
+            Endpoint::Single => vec![request::single(&body)?],
+            Endpoint::Path => {
+                let appended = matches!(head.method, Method::POST | Method::PUT).then_some(&*body);
+                let appended = appended.filter(|body| !body.is_empty());
+                vec![request::of_path(head.uri.path(), head.uri.query(), appended)?]
+            }
+        };
+        // All are judged before any is sent: a forbidden one in third place means that nothing ran.
+        let batch = batch
+            .into_iter()
+            .map(|command| prepare(&self.commands, &self.store.scripts, command))
+            .collect::<Result<Vec<_>, _>>()?;
+        *asked = Some(Instant::now());
+        self.run(&shape, &batch).await
+    }
+
+    async fn run(&self, shape: &Head, batch: &[Prepared<'_>]) -> Result<(Response<Body>, &'static str), Failure> {
+        let (status, label, text, kind) = match (shape.endpoint, batch) {
+            (Endpoint::Pipeline, batch) => {
+                let outcomes = self.store.batch(batch).await?;
+                (StatusCode::OK, "ok", reply::batch(&outcomes, shape.encoding), shape.encoding)
+            }
+            (Endpoint::Transaction, batch) => {
+                let encoding = if shape.encoding == Encoding::Resp2 { Encoding::Json } else { shape.encoding };
+                let outcomes = self.store.transaction(batch).await?;
+                (StatusCode::OK, "ok", reply::batch(&outcomes, encoding), encoding)
+            }
+            (Endpoint::Single | Endpoint::Path, [command]) => {
+                let outcome = self.store.one(command).await;
+                let (status, label) = match &outcome {
+                    Ok(_) => (StatusCode::OK, "ok"),
+                    Err(failure) => (failure.status(), failure.label()),
+                };
+                (status, label, reply::single(&outcome, shape.encoding), shape.encoding)
+            }
+            _ => return Err(Failure::Malformed("empty command".to_owned())),
+        };
+        let mut response = answer(status, kind.content_type(), text);
+        if let Some(token) = &shape.sync_token {
+            response.headers_mut().insert(SYNC_TOKEN, token.clone());
+        }
+        Ok((response, label))
+    }
+
+    async fn read(&self, sent: Body) -> Result<Bytes, Failure> {
+        match tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(sent, self.max_body_bytes)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) if is_too_large(&error) => Err(Failure::LargeBody),
+            Ok(Err(_)) => Err(Failure::Malformed("the body broke off".to_owned())),
+            Err(_) => Err(Failure::SlowBody),
+        }
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+fn refused(failure: &Failure) -> Response<Body> {
+    let mut response = answer(failure.status(), "application/json", reply::failed(failure));
+    if failure.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if failure.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("HEAD, GET, POST, PUT"));
+    }
+    response
+}
+
+fn answer(status: StatusCode, content_type: &'static str, text: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,132 @@
+//! Limits on bodies, batches, concurrency and time, and a clean end.
+//! Not here: a Redis that does not answer (`outage`).
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::http::{Gateway, TOKEN};
+use crate::process::wait_for;
+use crate::servers::Redis;
+use crate::skip;
+
+/// Holds Redis for about `ms` milliseconds.
+fn busy(ms: u32) -> serde_json::Value {
+    let script = "local t = redis.call('TIME') local stop = t[1] * 1000 + t[2] / 1000 + ARGV[1] \
+                  repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > stop return 'done'";
+    json!(["EVAL", script, 0, ms])
+}
+
+#[test]
+fn bodies_and_batches_have_a_limit() {
+    if !skip::has("bodies", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &["--max-body-bytes", "70000", "--max-pipeline", "3"]);
+    let mut client = gateway.client();
+    let id = "x".repeat(60_000);
+    assert_eq!(client.call(&json!(["ECHO", id])), (200, json!({"result": id})), "a 60 KB argument passes");
+    let large = json!(["ECHO", "x".repeat(70_000)]).to_string();
+    let response = gateway.client().send("POST", "/", &[], large.as_bytes());
+    // The gateway may close before all is sent; then there is no answer to read.
+    assert!(response.is_err() || response.is_ok_and(|response| response.status == 413));
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut chunked = gateway.client();
+    chunked.write(head.as_bytes()).unwrap();
+    chunked.write(format!("{:x}\r\n{}\r\n0\r\n\r\n", large.len(), large).as_bytes()).unwrap();
+    assert_eq!(chunked.read().unwrap().status, 413);
+    let response = client.post("/pipeline", &json!([["PING"], ["PING"], ["PING"], ["PING"]]));
+    assert_eq!(response.status, 400);
+    assert!(response.json()["error"].as_str().unwrap().contains("at most 3"));
+    assert_eq!(gateway.call(&json!(["PING"])).0, 200);
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up() {
+    if !skip::has("slow body", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &[]);
+    let mut client = gateway.client();
+    let started = Instant::now();
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n[");
+    client.write(head.as_bytes()).unwrap();
+    assert_eq!(client.read().unwrap().status, 408);
+    assert!((4..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+}
+
+#[test]
+fn requests_beyond_the_limit_are_refused_at_once() {
+    if !skip::has("concurrency", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let flags = ["--max-in-flight", "1", "--allow-scripts", "--timeout-ms", "5000"];
+    let gateway = Gateway::start(&redis.url(), &flags);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| gateway.call(&busy(600)));
+        std::thread::sleep(Duration::from_millis(200));
+        let started = Instant::now();
+        let (status, answer) = gateway.call(&json!(["PING"]));
+        assert_eq!(status, 503);
+        assert!(answer["error"].as_str().unwrap().starts_with("OVERLOADED"));
+        assert!(started.elapsed() < Duration::from_millis(200));
+        assert_eq!(slow.join().unwrap(), (200, json!({"result": "done"})));
+    });
+    assert_eq!(gateway.call(&json!(["PING"])).0, 200);
+}
+
+#[test]
+fn five_thousand_at_once_are_all_answered() {
+    if !skip::has("5,000 at once", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &["--max-in-flight", "8192", "--timeout-ms", "20000"]);
+    // One connection with all requests written before any answer is read would wait in the kernel; 50 with 100 each do
+    // the same to the gateway.
+    let mut clients: Vec<_> = (0..50).map(|_| gateway.client()).collect();
+    std::thread::scope(|scope| {
+        for (number, client) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for index in 0..100 {
+                    let body = json!(["ECHO", format!("{number}-{index}")]).to_string();
+                    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n");
+                    client.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    // Answers are small, so none is read together with the next one only if they are read one by one: count them.
+    let mut answered = 0;
+    for client in &mut clients {
+        answered += client.drain(100);
+    }
+    assert_eq!(answered, 5_000);
+}
+
+#[test]
+fn sigterm_lets_requests_in_flight_finish() {
+    if !skip::has("graceful end", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let mut gateway = Gateway::start(&redis.url(), &["--allow-scripts", "--timeout-ms", "5000"]);
+    let mut slow = gateway.client();
+    let mut idle = gateway.client();
+    assert_eq!(idle.call(&json!(["PING"])).0, 200);
+    let body = busy(800).to_string();
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n");
+    slow.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    gateway.process.signal(Signal::TERM);
+    let response = slow.read().unwrap();
+    assert_eq!(response.json(), json!({"result": "done"}));
+    let status = wait_for("the end", Duration::from_secs(3), || gateway.process.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(gateway.client().send("GET", "/healthz", &[], b"").is_err(), "nobody listens any more");
+    assert!(gateway.log().contains("\"stopped\""));
+}

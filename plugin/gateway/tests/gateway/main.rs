@@ -1,0 +1,19 @@
+//! The gateway as a process in front of real Redis servers, which each test starts itself and ends by process id.
+//! Needed from Debian: redis-server, redis-sentinel, redis-tools, nodejs, npm. What is missing is skipped loudly, and an
+//! error in CI. Not here: what can be tested without a server; that stands beside the code.
+
+mod bounds;
+mod clients;
+mod cluster;
+mod crossed;
+mod http;
+mod logins;
+mod outage;
+mod process;
+mod protocol;
+mod scripts;
+mod sentinel;
+mod servers;
+mod skip;
+mod threats;
+mod tls;
