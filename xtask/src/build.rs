@@ -10,6 +10,7 @@ use tidegate_engine::catalogue::Catalogue;
 
 use crate::envoy::fetch::hex_sha256;
 use crate::tools::{self, IfMissing, WASM_TARGET};
+use crate::wasm_opt;
 use crate::workspace;
 
 /// The largest .wasm that may ship, in bytes. Envoy compiles it on its main thread, about 2 ms a KB.
@@ -21,6 +22,7 @@ pub const MAX_WASM_BYTES: usize = 400 * 1024;
 /// When the target is missing and may not be added, the build fails, or the .wasm is larger than [`MAX_WASM_BYTES`].
 pub fn run(if_missing: IfMissing) -> Result<()> {
     tools::ensure_wasm_target(if_missing)?;
+    let wasm_opt = wasm_opt::ensure(if_missing)?;
     let root = workspace::root();
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--locked", "-p", "tidegate-plugin", "--profile", "wasm", "--target", WASM_TARGET]);
@@ -28,12 +30,9 @@ pub fn run(if_missing: IfMissing) -> Result<()> {
     workspace::run(&mut cargo).context("building the plugin")?;
 
     let built = workspace::target_dir().join(WASM_TARGET).join("wasm/tidegate_plugin.wasm");
-    let bytes = fs::read(&built).with_context(|| {
-        format!(
-            "reading {}; tidegate-plugin must have crate-type cdylib and the lib name tidegate_plugin",
-            built.display()
-        )
-    })?;
+    let smaller = built.with_extension("opt.wasm");
+    wasm_opt::optimise(&wasm_opt, &built, &smaller)?;
+    let bytes = fs::read(&smaller).with_context(|| format!("reading {}", smaller.display()))?;
     println!("dist/tidegate.wasm        {} bytes, SHA-256 {}", bytes.len(), hex_sha256(&bytes));
     check_size(bytes.len())?;
     write(&workspace::dist_dir().join("tidegate.wasm"), &bytes)?;

@@ -14,4 +14,5 @@ pub mod test;
 pub mod tidy;
 pub mod tools;
 pub mod upstream;
+pub mod wasm_opt;
 pub mod workspace;

