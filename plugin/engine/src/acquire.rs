@@ -102,6 +102,7 @@ impl CellRequest {
 
     /// The cell after giving back what `reply` says was charged at `charged`; `None` where nothing was.
     pub fn refund(&self, cell: Cell, reply: &CellReply, charged: Timestamp, now: Timestamp) -> Option<Cell> {
+        #[expect(clippy::arithmetic_side_effects, reason = "a Timestamp saturates")]
         let at = charged + reply.wait;
         reply.charged.then(|| self.algorithm.refund(cell, &self.quota, self.cost, at, now))
     }

@@ -56,12 +56,12 @@ impl Cidr {
         match address {
             IpAddr::V4(v4) => {
                 let prefix = prefix.min(32);
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
                 Self { network: IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask)), prefix }
             }
             IpAddr::V6(v6) => {
                 let prefix = prefix.min(128);
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix.into())).unwrap_or(0);
                 Self { network: IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)), prefix }
             }
         }

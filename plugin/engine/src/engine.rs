@@ -55,6 +55,7 @@ struct Limit {
 
 /// What the engine wants next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives on the stack at a time, and both are taken apart at once")]
 pub enum Step {
     /// An answer from the store.
     Pending(Pending),
@@ -330,5 +331,5 @@ fn groups(rule_ids: &[u64]) -> u32 {
 }
 
 fn group(rule_id: u64, groups: u32) -> u32 {
-    u32::try_from(rule_id % u64::from(groups.max(1))).unwrap_or(0)
+    rule_id.checked_rem(u64::from(groups)).and_then(|group| u32::try_from(group).ok()).unwrap_or(0)
 }

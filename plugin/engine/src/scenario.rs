@@ -10,7 +10,7 @@ use crate::Decision;
 use crate::catalogue::Catalogue;
 use crate::engine::{Engine, Step};
 use crate::memory::Memory;
-use crate::policy::{Policy, Store};
+use crate::policy::Policy;
 use crate::request::{Header, Request};
 use crate::time::Timestamp;
 
@@ -159,10 +159,7 @@ impl Scenario {
     /// The policy's mistakes.
     pub fn run(&self, policy: &str, catalogue: &Catalogue) -> Result<Vec<Observed>, String> {
         let policy = Policy::parse(policy.as_bytes(), catalogue).map_err(|mistakes| mistakes.to_string())?;
-        let max_keys = match policy.store {
-            Store::Local { max_keys } => max_keys,
-            _ => 65_536,
-        };
+        let max_keys = policy.store.max_keys();
         let engine = Engine::new(policy);
         let mut memory = Memory::new(max_keys, [0; 16]);
         let mut observed = Vec::new();
@@ -182,9 +179,9 @@ impl Scenario {
             .enumerate()
             .flat_map(|(index, request)| (0..request.times).map(move |time| (index, time, &request.expect)));
         let mut differences = Vec::new();
-        let mut compared = 0;
+        let mut compared: usize = 0;
         for ((index, time, expect), observed) in expected.zip(observed) {
-            compared += 1;
+            compared = compared.saturating_add(1);
             let wrong = expect.differences(observed);
             differences.extend(wrong.into_iter().map(|wrong| format!("request {index}, time {time}: {wrong}")));
         }

@@ -67,7 +67,8 @@ impl Geometry {
         hasher.write_u32(u32::from(subject.kind.letter()));
         hasher.write(&subject.value);
         let hash = hasher.finish128();
-        let bucket = u32::try_from(hash.h1 % u64::from(self.buckets)).unwrap_or(0);
+        let bucket =
+            hash.h1.checked_rem(u64::from(self.buckets)).and_then(|bucket| u32::try_from(bucket).ok()).unwrap_or(0);
         Place { bucket, fingerprint: hash.h2 }
     }
 }
@@ -200,7 +201,7 @@ impl Weight {
         Self {
             has_rule: true,
             retry_after: algorithm.plan(entry.cell, quota, 1, now).wait,
-            used_ppm: used.saturating_mul(1_000_000) / largest,
+            used_ppm: used.saturating_mul(1_000_000).checked_div(largest).unwrap_or(0),
             reset_after: standing.reset_after,
         }
     }

@@ -116,7 +116,7 @@ extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
-    with_exchange(id, (), |exchange| exchange.response_headers());
+    with_exchange(id, (), Exchange::response_headers);
     AfterHeaders::Continue as u32
 }
 

@@ -75,7 +75,8 @@ fn bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, 
     }
     // SAFETY: the host allocated `size` bytes at `data` by `proxy_on_memory_allocate`, which made them as a boxed slice
     // of that length, and hands them over.
-    Ok(unsafe { Vec::from_raw_parts(data, size, size) })
+    let boxed = unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(data, size)) };
+    Ok(boxed.into_vec())
 }
 
 /// Writes a log line.

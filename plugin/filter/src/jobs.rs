@@ -117,17 +117,12 @@ impl Jobs {
             terms: terms(queue, due),
             call,
         };
-        let taken = self.slots.take(job, now);
-        match taken {
-            Some(ticket) => {
-                self.ours.borrow_mut().insert((due, ticket.slot), ticket);
-                Some(ticket)
-            }
-            None => {
-                waiting.add(-1);
-                None
-            }
-        }
+        let Some(ticket) = self.slots.take(job, now) else {
+            waiting.add(-1);
+            return None;
+        };
+        self.ours.borrow_mut().insert((due, ticket.slot), ticket);
+        Some(ticket)
     }
 
     /// What is known of a ticket.

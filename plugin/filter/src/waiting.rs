@@ -57,8 +57,8 @@ impl WaitingRoom {
     pub(crate) fn leave(&mut self, seat: Seat) -> bool {
         let Some(held) = self.held.remove(&seat) else { return false };
         for key in &held.keys {
-            uncount_one(&mut self.by_key, *key);
-            uncount_one(&mut self.by_limit, key.0);
+            uncount_one(&mut self.by_key, key);
+            uncount_one(&mut self.by_limit, &key.0);
         }
         true
     }
@@ -94,11 +94,11 @@ fn count_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
 }
 
 /// Forgets a key with its last request, so that the counts are never more than the requests.
-fn uncount_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
+fn uncount_one<K: Ord>(counts: &mut Sorted<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }

@@ -4,26 +4,24 @@ use crate::policy::{Mistake, Node};
 use crate::strategy::{Body, Graceful, Queue, Reduced, Reject, Room, Strategy, Throttle};
 use crate::time::Micros;
 
-type Built = Result<Box<dyn Strategy>, Mistake>;
-
-pub(super) fn reject(node: &Node, says_when: bool) -> Built {
-    Ok(Box::new(Reject { status: status(node, "status"), body: body(node), says_when }))
+pub(super) fn reject(node: &Node, says_when: bool) -> Box<dyn Strategy> {
+    Box::new(Reject { status: status(node, "status"), body: body(node), says_when })
 }
 
-pub(super) fn throttle(node: &Node) -> Built {
-    Ok(Box::new(Throttle {
+pub(super) fn throttle(node: &Node) -> Box<dyn Strategy> {
+    Box::new(Throttle {
         max_delay: Micros::from_millis(number(node, "max_delay_ms")),
         room: Room {
             waiting: node.small("max_waiting").unwrap_or_default(),
             waiting_per_key: node.small("max_waiting_per_key").unwrap_or_default(),
         },
-    }))
+    })
 }
 
-pub(super) fn queue(node: &Node) -> Built {
+pub(super) fn queue(node: &Node) -> Box<dyn Strategy> {
     let word = |name: &str| node.word(name).unwrap_or_default().to_owned();
     let headers = node.words("headers").unwrap_or_default();
-    Ok(Box::new(Queue {
+    Box::new(Queue {
         cluster: word("cluster"),
         authority: word("authority"),
         max_queued: node.small("max_queued").unwrap_or_default(),
@@ -37,10 +35,10 @@ pub(super) fn queue(node: &Node) -> Built {
         max_result_bytes: size(node, "max_result_bytes"),
         full_status: status(node, "full_status"),
         allow_unverified: node.get("allow_unverified").and_then(Node::boolean).unwrap_or_default(),
-    }))
+    })
 }
 
-pub(super) fn graceful(node: &Node, pointer: &str) -> Built {
+pub(super) fn graceful(node: &Node, pointer: &str) -> Result<Box<dyn Strategy>, Mistake> {
     let reduced = match (node.get("forward"), node.get("respond")) {
         (Some(forward), None) => {
             let cluster = forward.get("cluster_header");

@@ -12,20 +12,20 @@ const LONGEST_BACKOFF_MS: u64 = 300_000;
 
 impl Jobs {
     /// Claims a job and sends it. A job that somebody else claims meanwhile is left to them.
-    pub(super) fn try_now(&self, ticket: Ticket, mut taken: Taken, now: Timestamp) {
-        let job = &mut taken.job;
+    pub(super) fn try_now(&self, ticket: Ticket, mut claimed: Taken, now: Timestamp) {
+        let job = &mut claimed.job;
         if job.attempts >= job.terms.max_attempts {
             // Its last try never came back.
             job.progress = Progress::Ended(now, Outcome::Failed(Answer::default()));
-            self.end(ticket, &taken);
+            self.end(ticket, &claimed);
             return;
         }
         job.attempts = job.attempts.saturating_add(1);
         job.progress = Progress::Running(now + Micros::from_millis(u64::from(job.terms.timeout_ms)) + ABANDONED_AFTER);
-        if self.slots.write(ticket.slot, &taken).is_err() {
+        if self.slots.write(ticket.slot, &claimed).is_err() {
             return;
         }
-        let job = &taken.job;
+        let job = &claimed.job;
         let body = self.slots.body(ticket.slot);
         match host::http_call(&job.terms.cluster, &headers(job, ticket), &body, job.terms.timeout_ms) {
             Ok(token) => {

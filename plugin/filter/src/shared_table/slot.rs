@@ -156,11 +156,13 @@ impl Slot {
 
 /// Keeps the gauges of the table's fill: each write adds what it changed.
 fn count_growth(before: &Bucket, after: &Bucket, counters: &Counters) {
+    #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
+    const BYTES: i64 = ENTRY_BYTES as i64;
     let entries = |bucket: &Bucket| i64::try_from(bucket.len()).unwrap_or(i64::MAX);
     let grown = entries(after).saturating_sub(entries(before));
     if grown != 0 {
         counters.table_keys.add(grown);
-        counters.table_bytes.add(grown.saturating_mul(ENTRY_BYTES as i64));
+        counters.table_bytes.add(grown.saturating_mul(BYTES));
     }
 }
 
