@@ -59,9 +59,24 @@ pub(crate) struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Continue,
-    Stop,
+    Stop(Stop),
     /// The VM is dead.
     Nothing,
+}
+
+/// Ways to stop a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nothing more of it is shown until it is resumed: `StopAllIterationAndWatermark`, and stopped trailers.
+    All,
+    /// Only the headers stop; the body is shown: `StopIteration`.
+    Headers,
+    /// The body is kept, and shown from its start with the next piece: `StopIterationAndBuffer`.
+    Buffer,
+    /// The body is kept; the next piece is shown alone: `StopIterationAndWatermark`.
+    Watermark,
+    /// The piece is thrown away: `StopIterationNoBuffer`.
+    Drop,
 }
 
 /// Work for a thread that was busy, or that is posted to its event loop.

@@ -51,7 +51,11 @@ pub(crate) fn enter(
         return Ok(Status::InternalFailure as u32);
     }
     guest.host.note_call(guest.state.thread, function);
-    match body(&mut guest) {
+    let outcome = match guest.host.failure_of(guest.state.thread, function) {
+        Some(failure) => Err(failure),
+        None => body(&mut guest),
+    };
+    match outcome {
         Ok(()) => Ok(Status::Ok as u32),
         Err(Fault::Status(status)) => Ok(status as u32),
         Err(Fault::Trap(error)) => Err(error),

@@ -10,11 +10,12 @@ use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionCell, ConnectionEvent};
 use crate::drive::{Posted, Step};
+use crate::failure::Failures;
 use crate::lifecycle::PluginState;
 use crate::logs::{LogLevel, LogLine};
 use crate::message::{Request, Response};
 use crate::metrics::Metrics;
-use crate::plugin::{FailPolicy, PluginId};
+use crate::plugin::PluginId;
 use crate::race::Interruptions;
 use crate::shared::{SharedData, SharedStore};
 use crate::stream::{Stream, StreamCell};
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) logs: RefCell<Vec<LogLine>>,
     pub(crate) calls: RefCell<Calls>,
     pub(crate) interruptions: Interruptions,
+    pub(crate) failures: Failures,
     pub(crate) vms: RefCell<Vec<Rc<Vm>>>,
     pub(crate) next_vm: Cell<usize>,
     pub(crate) plugins: RefCell<Vec<PluginState>>,
@@ -87,10 +89,10 @@ impl Host {
     /// A worker that does not exist, or an unloaded plugin, fails as a dead VM does.
     pub fn request(&self, worker: usize, plugin: &PluginId, request: Request) -> Stream {
         let thread = Thread::Worker(worker);
-        let fails_open = self.inner.fail_policy(plugin) == Some(FailPolicy::Open);
+        let definition = self.inner.definition(plugin);
         let rooted = self.inner.root_for_stream(thread, plugin);
         let (vm, root) = rooted.map_or((None, None), |found| (Some(found.vm), Some(found.root)));
-        let cell = StreamCell::new(thread, vm.clone(), root, fails_open, request);
+        let cell = StreamCell::new(thread, vm.clone(), root, definition.as_ref(), request);
         self.inner.run(thread, vm, Step::Begin(Rc::clone(&cell)));
         Stream { cell, host: self.clone() }
     }
@@ -190,6 +192,13 @@ impl Host {
     /// The deepest nesting of resumes and local replies seen so far: how near plugins came to the host's limit.
     pub fn deepest_nesting(&self) -> usize {
         self.inner.deepest.get()
+    }
+
+    /// Linear memory of the live VMs of a thread in bytes. It never shrinks while a VM lives. A VM that is inside a
+    /// callback is left out.
+    pub fn memory_bytes(&self, thread: Thread) -> usize {
+        let vms = self.inner.vms.borrow();
+        vms.iter().filter(|vm| vm.state.thread == thread && !vm.state.failed()).map(|vm| vm.memory_bytes()).sum()
     }
 
     /// How many VMs there are, dead ones that nothing replaced included.
@@ -336,6 +345,7 @@ impl HostBuilder {
                 logs: RefCell::default(),
                 calls: RefCell::default(),
                 interruptions: Interruptions::default(),
+                failures: Failures::default(),
                 vms: RefCell::default(),
                 next_vm: Cell::new(0),
                 plugins: RefCell::default(),

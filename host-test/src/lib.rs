@@ -34,16 +34,19 @@
 //! * **Clusters.** Calls wait in [`Host::callouts`] until [`Host::answer`], or are refused as [`Cluster`] says.
 //! * **Races.** [`Host::before_call`] runs another worker just before a chosen host call; [`Host::run_interleaved`] does
 //!   so at random from a seed. A request to a worker that is inside a callback waits, as on a real event loop.
-//! * **Death.** Traps, endless loops (fuel), and Envoy's own recursion limit end a VM; [`FailPolicy`] says what then.
-//! * **Cost.** [`Host::calls`] counts host calls, apart those that return bytes.
+//! * **Death.** Traps, endless loops (fuel), [`Host::kill`], and Envoy's own recursion limit end a VM; [`FailPolicy`] says
+//!   what then. [`Host::refuse_calls`] makes a host function fail.
+//! * **Cost.** [`Host::calls`] counts host calls, apart those that return bytes; [`Host::memory_bytes`] is what a VM holds.
+//!
+//! [`scenario::run`] replays Tidegate's scenario files through any build of its plugin.
 //!
 //! # What is not modelled
 //!
 //! Routes and clusters beyond a name and a state, other filters, per-route configuration, HTTP framing and flow control,
 //! stream and request timeouts, the jiffies of a real timer (ticks are exact), jitter of the reload backoff, histogram
-//! buckets, foreign functions other than `clear_route_cache`, `allow_on_headers_stop_iteration`, two plugins that are
-//! equal to the last byte (Envoy gives them one root context). An interruption ends before the interrupted call goes on:
-//! of two workers that both read and then both write, the one interrupted writes last.
+//! buckets, foreign functions other than `clear_route_cache`, two plugins that are equal to the last byte (Envoy gives
+//! them one root context). An interruption ends before the interrupted call goes on: of two workers that both read and
+//! then both write, the one interrupted writes last.
 
 mod abi;
 mod callout;
@@ -52,6 +55,7 @@ mod clock;
 mod connection;
 mod context;
 mod drive;
+mod failure;
 mod guest;
 mod headers;
 mod host;
@@ -64,6 +68,7 @@ mod module;
 mod plugin;
 mod property;
 mod race;
+pub mod scenario;
 mod shared;
 mod stream;
 mod thread;

@@ -85,10 +85,6 @@ impl Inner {
         plugins.get(plugin.0).map(|state| state.definition.clone())
     }
 
-    pub(crate) fn fail_policy(&self, plugin: &PluginId) -> Option<FailPolicy> {
-        self.definition(plugin).map(|found| found.fail_policy)
-    }
-
     fn load_error(&self, logs_from: usize, reason: String) -> LoadError {
         let logs = self.logs.borrow();
         LoadError { reason, logs: logs.get(logs_from..).unwrap_or_default().to_vec() }

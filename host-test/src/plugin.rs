@@ -14,6 +14,7 @@ pub struct Plugin {
     pub(crate) root_id: String,
     pub(crate) configuration: Vec<u8>,
     pub(crate) fail_policy: FailPolicy,
+    pub(crate) headers_may_stop_alone: bool,
     pub(crate) key: VmKey,
 }
 
@@ -41,6 +42,7 @@ impl Plugin {
             root_id: String::new(),
             configuration: Vec::new(),
             fail_policy: FailPolicy::Closed,
+            headers_may_stop_alone: false,
             key: VmKey {
                 vm_id: String::new(),
                 configuration: Vec::new(),
@@ -91,6 +93,14 @@ impl Plugin {
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         let variable = (name.to_owned(), value.to_owned());
         self.key.environment.push(variable);
+        self
+    }
+
+    /// Envoy's option of that name, off by default. Off, headers that stop (any result but 0) stop everything behind
+    /// them. On, result 1 stops the headers alone and the body is shown all the same.
+    #[must_use]
+    pub fn allow_on_headers_stop_iteration(mut self, allow: bool) -> Self {
+        self.headers_may_stop_alone = allow;
         self
     }
 

@@ -9,6 +9,7 @@ use crate::drive::Step;
 use crate::headers::Headers;
 use crate::host::Host;
 use crate::message::{Message, Request, Response};
+use crate::plugin::{FailPolicy, Plugin};
 use crate::thread::Thread;
 use crate::vm::Vm;
 
@@ -65,6 +66,8 @@ pub(crate) struct StreamCell {
     pub(crate) root: Option<Rc<Root>>,
     pub(crate) context: Cell<u32>,
     pub(crate) fails_open: bool,
+    /// `allow_on_headers_stop_iteration` of the plugin.
+    pub(crate) headers_may_stop_alone: bool,
     pub(crate) state: RefCell<StreamState>,
 }
 
@@ -74,7 +77,9 @@ pub(crate) struct Flow {
     pub(crate) headers: Headers,
     pub(crate) trailers: Headers,
     pub(crate) waiting: VecDeque<Part>,
-    /// The body that the plugin holds, with the chunk of the running callback.
+    /// Body that is held and not shown to the plugin again.
+    pub(crate) aside: Vec<u8>,
+    /// The body that the plugin holds and sees, with the chunk of the running callback.
     pub(crate) body: Vec<u8>,
     pub(crate) held: Option<Held>,
     /// A callback of this direction is running or has not been acted upon.
@@ -99,11 +104,15 @@ pub(crate) enum Part {
     Trailers,
 }
 
-/// Which callback said stop, and whether it was the last one.
+/// Which callback said stop, whether it was the last one, and what happens to what comes behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) stage: Stage,
     pub(crate) end: bool,
+    /// The plugin is shown what comes behind all the same.
+    pub(crate) shows_more: bool,
+    /// It sees what it holds again, with what comes behind.
+    pub(crate) buffers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +278,7 @@ impl StreamCell {
         thread: Thread,
         vm: Option<Rc<Vm>>,
         root: Option<Rc<Root>>,
-        fails_open: bool,
+        plugin: Option<&Plugin>,
         request: Request,
     ) -> Rc<Self> {
         let mut state = StreamState {
@@ -279,7 +288,15 @@ impl StreamCell {
             ..StreamState::default()
         };
         state.request.fill(request.headers, request.body, request.trailers, request.open);
-        Rc::new(Self { thread, vm, root, context: Cell::new(0), fails_open, state: RefCell::new(state) })
+        Rc::new(Self {
+            thread,
+            vm,
+            root,
+            context: Cell::new(0),
+            fails_open: plugin.is_some_and(|plugin| plugin.fail_policy == FailPolicy::Open),
+            headers_may_stop_alone: plugin.is_some_and(|plugin| plugin.headers_may_stop_alone),
+            state: RefCell::new(state),
+        })
     }
 
     pub(crate) fn ended(&self) -> bool {

@@ -182,6 +182,12 @@ impl Vm {
         vm
     }
 
+    /// Size of the linear memory; 0 while the VM is inside a callback.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let guest = self.guest.try_borrow();
+        guest.map_or(0, |guest| guest.store.data().memory.map_or(0, |memory| memory.data_size(&guest.store)))
+    }
+
     fn run_start_code(&self) {
         if self.call(0, "_initialize", &[]) == Called::Missing {
             self.call(0, "_start", &[]);

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::{Drive, Said, Step, Verdict};
+use super::{Drive, Said, Step, Stop, Verdict};
 use crate::context::StandsFor;
 use crate::host::Upstream;
 use crate::message::{Message, Response};
@@ -43,12 +43,12 @@ impl Drive {
                 self.call(context, export, &[context, size])
             }
         };
-        let stopped = self.stopped.get();
         let said = match called {
             Called::Failed => Said::Nothing,
-            Called::Returned(0) if !stopped => Said::Continue,
             Called::Missing => Said::Continue,
-            Called::Returned(_) => Said::Stop,
+            // After a local reply the real host asks no further.
+            Called::Returned(_) if self.stopped.get() => Said::Stop(Stop::All),
+            Called::Returned(number) => verdict_of(stage, number, cell.headers_may_stop_alone),
         };
         let verdict = Verdict { stage, end, said };
         self.follow([Step::Apply(cell, direction, verdict)]);
@@ -56,7 +56,7 @@ impl Drive {
 
     pub(super) fn apply(&mut self, cell: &Rc<StreamCell>, direction: Direction, verdict: Verdict) {
         let Verdict { stage, end, said } = verdict;
-        let (prepared, resumed, held_bytes) = {
+        let (prepared, resumed, buffered) = {
             let mut state = cell.state.borrow_mut();
             if state.end.is_some() {
                 return;
@@ -74,9 +74,9 @@ impl Drive {
         }
         match said {
             Said::Nothing if !cell.fails_open => self.fail_stream(cell),
-            Said::Stop if !resumed => {
-                cell.state.borrow_mut().flow(direction).held = Some(Held { stage, end });
-                if stage == Stage::Body && held_bytes > self.host.settings.buffer_limit {
+            Said::Stop(stop) if !resumed => {
+                cell.state.borrow_mut().flow(direction).hold(stage, end, stop);
+                if stop == Stop::Buffer && buffered > self.host.settings.buffer_limit {
                     return self.too_large(cell, direction);
                 }
                 self.follow([Step::Flow(Rc::clone(cell), direction)]);
@@ -123,7 +123,7 @@ impl Drive {
             }
             if answered && direction == Direction::Request { None } else { flow.held.take() }
         };
-        if let Some(Held { stage, end }) = held {
+        if let Some(Held { stage, end, .. }) = held {
             self.pass(cell, direction, stage, end);
         }
     }
@@ -153,9 +153,7 @@ fn take_part(cell: &StreamCell, direction: Direction) -> Option<(Stage, u32, boo
     if flow.in_callback {
         return None;
     }
-    // A held body goes on collecting: the plugin sees all of it again with each chunk. Everything else waits.
-    let collects = |held: Held| held.stage == Stage::Body && !held.end;
-    if !flow.held.is_none_or(collects) {
+    if !flow.held.is_none_or(|held| held.shows_more && !held.end) {
         return None;
     }
     let part = flow.waiting.pop_front()?;
@@ -179,9 +177,38 @@ fn take_part(cell: &StreamCell, direction: Direction) -> Option<(Stage, u32, boo
     })
 }
 
+/// What the number that a callback returned means, as proxy-wasm-cpp-host and Envoy read it.
+fn verdict_of(stage: Stage, number: u32, headers_may_stop_alone: bool) -> Said {
+    let stop = match (stage, number) {
+        (_, 0) => return Said::Continue,
+        (Stage::Headers, 1) if headers_may_stop_alone => Stop::Headers,
+        (Stage::Headers | Stage::Trailers, _) => Stop::All,
+        (Stage::Body, 1) => Stop::Buffer,
+        (Stage::Body, 2) => Stop::Watermark,
+        (Stage::Body, _) => Stop::Drop,
+    };
+    Said::Stop(stop)
+}
+
 impl Flow {
+    /// Keeps a part where it is, in the way that the plugin chose.
+    fn hold(&mut self, stage: Stage, end: bool, stop: Stop) {
+        // Bytes that an earlier callback had buffered are the host's already, and stay.
+        let was_buffered = self.held.is_some_and(|held| held.buffers);
+        match stop {
+            Stop::Watermark => self.aside.append(&mut self.body),
+            Stop::Drop if !was_buffered => self.body.clear(),
+            Stop::All | Stop::Headers | Stop::Buffer | Stop::Drop => {}
+        }
+        let buffers = stop == Stop::Buffer || (was_buffered && stop == Stop::Drop);
+        self.held = Some(Held { stage, end, shows_more: stop != Stop::All, buffers });
+    }
+
     fn let_through(&mut self, stage: Stage, end: bool) {
         self.held = None;
+        if self.through.is_none() {
+            self.visible.headers = false;
+        }
         let through =
             self.through.get_or_insert_with(|| Message { headers: self.headers.clone(), ..Message::default() });
         through.complete = end;
@@ -194,6 +221,7 @@ impl Flow {
             }
         }
         if stage != Stage::Headers {
+            through.body.append(&mut self.aside);
             through.body.append(&mut self.body);
         }
     }

@@ -16,6 +16,25 @@ pub(crate) struct Match {
     pub(crate) subject: Subject,
 }
 
+/// The first condition of a rule that a request does not meet, in the order they are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The rule is not enabled.
+    Disabled,
+    /// The method is none of the rule's.
+    Method,
+    /// The request has no verified user that is one of the rule's.
+    UserId,
+    /// The address is in none of the rule's ranges.
+    Address,
+    /// Neither reading of the path fits one of the rule's endpoints.
+    Endpoint,
+    /// The rule counts by user, the request has none, and the policy skips such requests.
+    NoUser,
+    /// All conditions are met, and the rule of this index replaces this one.
+    ReplacedBy(usize),
+}
+
 /// What matching prepares once for a policy.
 #[derive(Debug)]
 pub(crate) struct Matcher {
@@ -48,36 +67,81 @@ impl Matcher {
 
     /// The rules that apply, in the policy's order.
     pub(crate) fn matches(&self, policy: &Policy, request: &Request<'_>, identity: &Identity) -> Vec<Match> {
+        self.examine(policy, request, identity, |_, _| ())
+    }
+
+    /// The rules that apply, in the policy's order; `why_not` is told of each other rule what keeps it off.
+    pub(crate) fn examine(
+        &self,
+        policy: &Policy,
+        request: &Request<'_>,
+        identity: &Identity,
+        mut why_not: impl FnMut(usize, Obstacle),
+    ) -> Vec<Match> {
         let path = Readings::of(request.path(), policy.paths_are_loose);
         let method = request.method();
         let mut found: Vec<(Match, bool)> = Vec::new();
         for (index, (rule, templates)) in policy.rules.iter().zip(&self.templates).enumerate() {
-            if !rule.enabled || !method_fits(rule, method) || !client_fits(rule, identity) {
-                continue;
-            }
-            let Some(fit) = endpoints_fit(templates, &path) else { continue };
-            let Some(first) = subject(rule, fit.templates[0], &path, identity, &policy.identity) else { continue };
+            let (fit, first) = match meet(rule, templates, method, &path, identity, &policy.identity) {
+                Ok(met) => met,
+                Err(obstacle) => {
+                    why_not(index, obstacle);
+                    continue;
+                }
+            };
             found.push((Match { rule: index, subject: first }, fit.surely));
             if let ([_, Some(other)], Scope::PerEndpoint) = (fit.templates, rule.scope) {
                 found.push((Match { rule: index, subject: template_subject(other) }, fit.surely));
             }
         }
         if !self.replacers.is_empty() {
-            self.replace(policy, &mut found);
+            self.replace(policy, &mut found, why_not);
         }
         found.into_iter().map(|(found, _)| found).collect()
     }
 
     /// Takes out what other rules replace. A rule in shadow, or itself replaced, replaces nothing.
-    fn replace(&self, policy: &Policy, found: &mut Vec<(Match, bool)>) {
+    fn replace(&self, policy: &Policy, found: &mut Vec<(Match, bool)>, mut why_not: impl FnMut(usize, Obstacle)) {
         for replacer in &self.replacers {
             let Some(rule) = policy.rules.get(*replacer) else { continue };
             let applies = found.iter().any(|(found, surely)| found.rule == *replacer && *surely && !rule.shadow);
             if applies {
-                found.retain(|(found, _)| !rule.replaces.contains(&found.rule));
+                found.retain(|(found, _)| {
+                    let is_replaced = rule.replaces.contains(&found.rule);
+                    if is_replaced {
+                        why_not(found.rule, Obstacle::ReplacedBy(*replacer));
+                    }
+                    !is_replaced
+                });
             }
         }
     }
+}
+
+/// How a rule's endpoints fit a request that meets all of its conditions, and whom it counts the request for first.
+fn meet<'p>(
+    rule: &Rule,
+    templates: &'p [Template],
+    method: &[u8],
+    path: &Readings<'_>,
+    identity: &Identity,
+    settings: &IdentitySettings,
+) -> Result<(Fit<'p>, Subject), Obstacle> {
+    if !rule.enabled {
+        return Err(Obstacle::Disabled);
+    }
+    if !method_fits(rule, method) {
+        return Err(Obstacle::Method);
+    }
+    if !user_fits(rule, identity) {
+        return Err(Obstacle::UserId);
+    }
+    if !address_fits(rule, identity) {
+        return Err(Obstacle::Address);
+    }
+    let fit = endpoints_fit(templates, path).ok_or(Obstacle::Endpoint)?;
+    let first = subject(rule, fit.templates[0], path, identity, settings).ok_or(Obstacle::NoUser)?;
+    Ok((fit, first))
 }
 
 /// The rules that replace others, ordered so that each comes after all rules that replace it (Kahn 1962). The policy's
@@ -107,12 +171,14 @@ fn method_fits(rule: &Rule, method: &[u8]) -> bool {
         })
 }
 
-fn client_fits(rule: &Rule, identity: &Identity) -> bool {
-    let user_fits = rule.user_ids.is_empty()
-        || identity.verified_user().is_some_and(|user| rule.user_ids.iter().any(|allowed| allowed == user));
-    let address_fits = rule.ip_addresses.is_empty()
-        || identity.address.is_some_and(|address| rule.ip_addresses.iter().any(|range| range.contains(address)));
-    user_fits && address_fits
+fn user_fits(rule: &Rule, identity: &Identity) -> bool {
+    rule.user_ids.is_empty()
+        || identity.verified_user().is_some_and(|user| rule.user_ids.iter().any(|allowed| allowed == user))
+}
+
+fn address_fits(rule: &Rule, identity: &Identity) -> bool {
+    rule.ip_addresses.is_empty()
+        || identity.address.is_some_and(|address| rule.ip_addresses.iter().any(|range| range.contains(address)))
 }
 
 fn endpoints_fit<'p>(templates: &'p [Template], path: &Readings<'_>) -> Option<Fit<'p>> {

@@ -174,7 +174,7 @@ async fn connect(client: &Client, within: Duration) -> RedisResult<MultiplexedCo
 /// Whether the server says so. An ACL user that may not ask is believed to be at a master.
 async fn is_master(connections: &[Connection]) -> bool {
     let Some(mut connection) = connections.first().cloned() else { return false };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connection.send(&redis::cmd("ROLE"))).await {
+    match tokio::time::timeout(SENTINEL_TIMEOUT, connection.send(&redis::cmd("ROLE"))).await {
         Ok(Ok(redis::Value::Array(role))) => match role.first() {
             Some(redis::Value::BulkString(name)) => name == b"master",
             _ => false,

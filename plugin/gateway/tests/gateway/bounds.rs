@@ -32,7 +32,8 @@ fn bodies_and_batches_have_a_limit() {
     let response = gateway.client().send("POST", "/", &[], large.as_bytes());
     // The gateway may close before all is sent; then there is no answer to read.
     assert!(response.is_err() || response.is_ok_and(|response| response.status == 413));
-    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut chunked = gateway.client();
     chunked.write(head.as_bytes()).unwrap();
     chunked.write(format!("{:x}\r\n{}\r\n0\r\n\r\n", large.len(), large).as_bytes()).unwrap();

@@ -180,7 +180,11 @@ impl Client {
     fn request(&self, method: &str, path: &str, lines: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         let token = self.token.map(|token| format!("Bearer {token}"));
-        let defaults = [("Host", Some("localhost")), ("Content-Type", Some("application/json")), ("Authorization", token.as_deref())];
+        let defaults = [
+            ("Host", Some("localhost")),
+            ("Content-Type", Some("application/json")),
+            ("Authorization", token.as_deref()),
+        ];
         for (name, value) in defaults {
             if let Some(value) = value.filter(|_| !lines.iter().any(|line| line.0.eq_ignore_ascii_case(name))) {
                 head += &format!("{name}: {value}\r\n");

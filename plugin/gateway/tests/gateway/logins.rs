@@ -17,7 +17,7 @@ fn passwords_and_users() {
     }
     let redis = Redis::start_unchecked(
         free_port(),
-        &["--requirepass", "pass-word@1", "--user", "app on >p:/?#[]@w ~* +@all"],
+        &["--requirepass", "pass-word@1", "--user", "app", "on", ">p:/?#[]@w", "~*", "+@all"],
     );
     let at = |login: &str| format!("redis://{login}@127.0.0.1:{}/3", redis.port);
     for login in [":pass-word%401", "app:p%3A%2F%3F%23%5B%5D%40w", "default:pass-word%401"] {
@@ -34,7 +34,7 @@ fn a_wrong_password_stops_the_start() {
     if !skip::has("wrong password", &["redis-server"]) {
         return;
     }
-    let redis = Redis::start(&["--user", "app on >right ~* +@all"]);
+    let redis = Redis::start(&["--user", "app", "on", ">right", "~*", "+@all"]);
     for login in ["app:wrong", "nobody:wrong"] {
         let (status, log) = Gateway::run(&format!("redis://{login}@127.0.0.1:{}", redis.port), &[]);
         assert_eq!(status, Some(1), "{log}");
@@ -48,11 +48,11 @@ fn a_password_that_is_put_right_later_is_noticed() {
     if !skip::has("password put right", &["redis-server"]) {
         return;
     }
-    let mut redis = Redis::start(&["--user", "app on >right ~* +@all"]);
+    let mut redis = Redis::start(&["--user", "app", "on", ">right", "~*", "+@all"]);
     let gateway = Gateway::start(&format!("redis://app:right@127.0.0.1:{}", redis.port), &[]);
     assert_eq!(gateway.call(&json!(["PING"])).0, 200);
     redis.kill();
-    redis.restart(&["--user", "app on >other ~* +@all"]);
+    redis.restart(&["--user", "app", "on", ">other", "~*", "+@all"]);
     wait_for("the restarted redis", Duration::from_secs(10), || ask(redis.port, &["PING"]));
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(gateway.call(&json!(["PING"])).0, 503);

@@ -178,7 +178,9 @@ async fn http2_without_tls_by_prior_knowledge() {
     let Some((_redis, gateway)) = gateway("h2c", &[]) else { return };
     let stream = tokio::net::TcpStream::connect(&gateway.address).await.unwrap();
     let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake::<_, _, Full<bytes::Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     let calls = (0..64).map(|index| {
         let mut sender = sender.clone();

@@ -62,7 +62,8 @@ impl Redis {
     /// How many times each of `commands` was run, by the server's own count.
     pub fn calls(&self, command: &str) -> u64 {
         let stats = text(&self.ask(&["INFO", "commandstats"]));
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")).map(str::to_owned));
+        let line =
+            stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")).map(str::to_owned));
         line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
     }
 }
@@ -115,9 +116,9 @@ impl Trio {
                 let fact = |name: &str| facts.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
                 fact("num-slaves").as_deref() == Some("2") && fact("num-other-sentinels").as_deref() == Some("2")
             });
-            let synced = trio.servers[0].try_ask(&["INFO", "replication"]).is_some_and(|info| {
-                text(&info).matches("state=online").count() == 2
-            });
+            let synced = trio.servers[0]
+                .try_ask(&["INFO", "replication"])
+                .is_some_and(|info| text(&info).matches("state=online").count() == 2);
             (agreed && synced).then_some(())
         });
         trio
@@ -166,7 +167,7 @@ impl Cluster {
             let whole = cluster.nodes.iter().all(|node| {
                 let info = node.try_ask(&["CLUSTER", "INFO"]).map(|info| text(&info)).unwrap_or_default();
                 let known = node.try_ask(&["CLUSTER", "NODES"]).map(|nodes| text(&nodes)).unwrap_or_default();
-                info.contains("cluster_state:ok") && known.matches(" slave ").count() == 3 && !known.contains("fail")
+                info.contains("cluster_state:ok") && known.matches("slave").count() == 3 && !known.contains("fail")
             });
             whole.then_some(())
         });

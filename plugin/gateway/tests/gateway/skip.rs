@@ -10,7 +10,8 @@ use std::path::Path;
 /// Where `CI` is `true`: there, nothing may be skipped.
 pub fn has(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_installed = |program: &str| std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists());
+    let is_installed =
+        |program: &str| std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists());
     let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_installed(program)).collect();
     if missing.is_empty() {
         return true;

@@ -44,7 +44,8 @@ fn allow_list_scripts_of_others_do_not_run() {
         json!(["EVAL", format!("{}\n{flush}", tidegate_gateway::scripts::PING), 0]),
         json!(["EVAL", tidegate_gateway::scripts::PING.to_uppercase(), 0]),
     ] {
-        for (path, body) in [("/", command.clone()), ("/pipeline", json!([command])), ("/multi-exec", json!([command]))] {
+        for (path, body) in [("/", command.clone()), ("/pipeline", json!([command])), ("/multi-exec", json!([command]))]
+        {
             let response = gateway.client().post(path, &body);
             assert_eq!(response.status, 400, "{path} {body}");
             assert!(response.json()["error"].as_str().unwrap().starts_with("NOPERM "), "{path} {body}");
@@ -100,8 +101,8 @@ fn allow_list_a_redis_user_behind_holds_where_the_gateway_was_opened() {
     if !skip::has("ACL behind", &["redis-server"]) {
         return;
     }
-    let user = ["--user", "tidegate on >s3cret-s3cret ~tg1:* +evalsha +eval +script|load +ping +time +get +set"];
-    let redis = Redis::start(&user);
+    let user = "--user tidegate on >s3cret-s3cret ~tg1:* +evalsha +eval +script|load +ping +time +get +set";
+    let redis = Redis::start(&user.split(' ').collect::<Vec<_>>());
     redis.ask(&["SET", "canary", "alive"]);
     let url = format!("redis://tidegate:s3cret-s3cret@127.0.0.1:{}", redis.port);
     let gateway = Gateway::start(&url, &["--allow-scripts", "--allow-command", "FLUSHALL"]);

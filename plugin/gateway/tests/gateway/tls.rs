@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -42,6 +42,8 @@ impl Authority {
 
     fn sign(&self, name: &str, last_year: i32) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // With the default name for both, OpenSSL takes the certificate for its own issuer.
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(last_year, 1, 1);
         let key = KeyPair::generate().unwrap();
@@ -58,8 +60,16 @@ fn redis_with(identity: &Identity, ca: &Path, clients: &str) -> (u16, Redis) {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (tls_port, cert, key, ca) = (port.to_string(), path(&identity.cert), path(&identity.key), path(ca));
     let flags = [
-        "--tls-port", &tls_port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca,
-        "--tls-auth-clients", clients,
+        "--tls-port",
+        &tls_port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        clients,
     ];
     (port, Redis::start(&flags))
 }
@@ -140,4 +150,3 @@ fn https_with_http1_and_http2() {
     let (status, log) = Gateway::run(&redis.url(), &["--tls-cert", "/dev/null", "--tls-key", flags[3]]);
     assert_eq!(status, Some(2), "{log}");
 }
-
