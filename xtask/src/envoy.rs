@@ -127,7 +127,7 @@ impl Envoy {
         loop {
             let now = self.discovery_counts(&plugin.name)?;
             if now.refused > before.refused {
-                let lines = self.log_lines()?.split_off(lines_before);
+                let lines = self.flushed_log_lines()?.split_off(lines_before);
                 bail!("Envoy refused the update of {}; its log says:\n{}", plugin.name, bad_lines(lines).join("\n"));
             }
             if now.accepted > before.accepted && now.applied > before.applied {
@@ -154,6 +154,30 @@ impl Envoy {
     /// When it cannot be read.
     pub fn log_lines(&self) -> Result<Vec<String>> {
         read_lines(&log_file(self.folder.path()))
+    }
+
+    /// The lines of Envoy's log up to now. Envoy writes its log in batches, so this makes it log a mark and waits.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the mark does not come within a minute.
+    pub fn flushed_log_lines(&self) -> Result<Vec<String>> {
+        let marks = |lines: &[String]| lines.iter().filter(|line| line.contains("change log level: name='wasm'")).count();
+        let before = marks(&self.log_lines()?);
+        let start = Instant::now();
+        // A mark that was asked for before and comes late would be taken for this one: two are asked for.
+        for _ in 0..2 {
+            self.admin("POST", "/logging?wasm=info")?;
+        }
+        loop {
+            let lines = self.log_lines()?;
+            if marks(&lines) >= before + 2 {
+                return Ok(lines);
+            }
+            if start.elapsed() > READY_WITHIN {
+                bail!("Envoy did not write its log within {READY_WITHIN:?}");
+            }
+            sleep(POLL);
+        }
     }
 
     /// The access log so far, one JSON object a request: `start` (seconds), `method`, `path`, `client`, `status`,

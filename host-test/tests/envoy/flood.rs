@@ -25,7 +25,7 @@ const FIRST: u64 = 100_000;
 /// What Envoy may grow by while the table fills: the table's 5.2 MB, and Envoy's own buffers for the flood.
 const GROWTH_AT_FIRST: u64 = 48 << 20;
 /// What it may grow by while nine times as many come to the full table. One that kept every client would grow by 150 MB.
-const GROWTH_AFTER: u64 = 12 << 20;
+const GROWTH_AFTER: u64 = 24 << 20;
 
 fn policy() -> Value {
     let rule = |name: &str, scope: &str| json!({"name": name, "scope": scope, "rate": RATE, "window_seconds": DAY});

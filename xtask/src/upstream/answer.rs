@@ -11,7 +11,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 
@@ -56,7 +56,9 @@ pub(super) async fn answer(mut request: Request<Incoming>, state: Arc<State>) ->
         "body_bytes": body.len(),
         "body_sha256": hex_sha256(&body),
     });
-    let mut reply = Response::new(Full::new(Bytes::from(report.to_string())).boxed());
+    // Over HTTP/2 a body in answer to HEAD is a protocol error.
+    let text = if head.method == Method::HEAD { Bytes::new() } else { Bytes::from(report.to_string()) };
+    let mut reply = Response::new(Full::new(text).boxed());
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(reply)
