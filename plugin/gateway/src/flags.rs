@@ -45,8 +45,13 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "TIDEGATE_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Connections to Redis (to each node of a Cluster)
-    #[arg(long, value_name = "N", env = "TIDEGATE_CONNECTIONS", default_value_t = 2,
+    /// Threads, each with its own share of the callers and its own connections; without it the number of cores, at most 4
+    #[arg(long, value_name = "N", env = "TIDEGATE_THREADS",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: Option<u16>,
+
+    /// Connections of each thread to Redis (to each node of a Cluster)
+    #[arg(long, value_name = "N", env = "TIDEGATE_CONNECTIONS", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub connections: u16,
 
@@ -142,7 +147,9 @@ pub struct Settings {
     pub tokens: Tokens,
     /// What may be asked.
     pub commands: CommandList,
-    /// Connections to Redis.
+    /// Threads.
+    pub threads: usize,
+    /// Connections of each thread to Redis.
     pub connections: usize,
     /// How long a request waits for Redis in all.
     pub timeout: Duration,
@@ -205,6 +212,7 @@ impl Flags {
             server_tls,
             tokens,
             commands,
+            threads: self.threads.map_or_else(default_threads, usize::from),
             connections: usize::from(self.connections),
             timeout: Duration::from_millis(self.timeout_ms),
             max_body_bytes: self.max_body_bytes as usize,
@@ -215,6 +223,11 @@ impl Flags {
             warnings,
         })
     }
+}
+
+/// One a core, at most 4: a Redis is busy before a fifth thread would be.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 #[cfg(test)]

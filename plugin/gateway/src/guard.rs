@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::failure::Failure;
@@ -112,7 +112,7 @@ pub fn judge_open(tokens: &Tokens, uri: &Uri, headers: &HeaderMap) -> Result<(),
 fn judge_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     // HTTP/2 has it in `:authority`, HTTP/1 in Host; where both are there, both must be right.
     let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
-    let mut hosts = authority.into_iter().chain(headers.get_all(header::HOST).iter().map(|host| host.as_bytes()));
+    let mut hosts = authority.into_iter().chain(headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes));
     let first = hosts.next();
     if first.is_some_and(is_loopback) && hosts.all(is_loopback) {
         Ok(())

@@ -1,6 +1,7 @@
-//! Accepting connections: HTTP/1.1, HTTP/2 without TLS by prior knowledge, both over TLS by ALPN; bounds; the end.
+//! Accepting connections and speaking HTTP on them: HTTP/1.1, HTTP/2 without TLS by prior knowledge, both over TLS by ALPN.
 //!
-//! `axum::serve` would do, but has no limits on connections or on slow heads. Not here: what is served (`routes`).
+//! `axum::serve` would do, but has no limits on connections or on slow heads. Not here: what is served (`routes`), and by
+//! which thread (`threads`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::flags::Settings;
-use crate::tls::ServerTls;
 
 /// How long an HTTP/1.1 connection may take for a head, and may idle before the next one. A proxy that keeps idle
 /// connections must drop them sooner, or it will now and then write into one that closes; the examples say 60 s.
@@ -34,12 +35,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How an HTTP/2 connection starts without TLS (RFC 9113, section 3.4); no HTTP/1 method starts with it.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A bound socket and what serving it needs.
+/// A bound socket.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
-    drain: Duration,
+}
+
+/// An accepted connection and its place among `--max-connections`.
+pub struct Arrival {
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
 }
 
 /// Which HTTP a connection speaks.
@@ -60,46 +65,53 @@ impl Listener {
         let address: SocketAddr = socket.local_addr().map_err(named)?;
         let scheme = if settings.server_tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, scheme, token = !settings.tokens.is_empty(), "listening");
-        Ok(Self {
-            socket,
-            tls: settings.server_tls.clone().map(|config: ServerTls| TlsAcceptor::from(config)),
-            places: Arc::new(Semaphore::new(settings.max_connections)),
-            drain: settings.drain,
-        })
+        Ok(Self { socket, places: Arc::new(Semaphore::new(settings.max_connections)) })
     }
 
-    /// Serves until `stop` is done, then lets what is in flight finish, for at most the drain time.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
+    /// Accepts until `stop` is done and gives the connections out in turn.
+    pub async fn accept_for(self, threads: &[UnboundedSender<Arrival>], stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let mut turns = threads.iter().cycle();
         loop {
-            // A place first: beyond --max-connections, callers wait in the kernel's queue.
-            let place = tokio::select! {
-                place = Arc::clone(&self.places).acquire_owned() => place,
+            tokio::select! {
+                arrival = self.accept() => if let (Some(arrival), Some(thread)) = (arrival, turns.next()) {
+                    // A thread ends only after this loop.
+                    let _ = thread.send(arrival);
+                },
                 () = &mut stop => break,
-            };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = &mut stop => break,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let (watcher, router, tls) = (graceful.watcher(), router.clone(), self.tls.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                start(stream, tls, router, watcher).await;
-            });
+            }
         }
-        drop(self.socket);
-        if timeout(self.drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests were still in flight at the end of the drain time");
+    }
+
+    async fn accept(&self) -> Option<Arrival> {
+        // A place first: beyond --max-connections, callers wait in the kernel's queue.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        match self.socket.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => Some(Arrival { stream, place }),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                None
+            }
         }
+    }
+}
+
+/// Serves what arrives until no more can, then lets what is in flight finish, for at most the drain time.
+pub async fn serve(mut arrivals: UnboundedReceiver<Arrival>, settings: &Settings, router: Router) {
+    let graceful = GracefulShutdown::new();
+    let tls = settings.server_tls.clone().map(TlsAcceptor::from);
+    while let Some(Arrival { stream, place }) = arrivals.recv().await {
+        // It is non-blocking already; an error would say that it is gone.
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let (watcher, router, tls) = (graceful.watcher(), router.clone(), tls.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            start(stream, tls, router, watcher).await;
+        });
+    }
+    if timeout(settings.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still in flight at the end of the drain time");
     }
 }
 

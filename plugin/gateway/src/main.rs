@@ -7,9 +7,8 @@ use std::sync::Arc;
 use clap::Parser as _;
 use tidegate_gateway::flags::{Flags, Settings};
 use tidegate_gateway::listen::Listener;
-use tidegate_gateway::routes::{Gateway, router};
-use tidegate_gateway::store::Store;
-use tidegate_gateway::{listen, log, tls};
+use tidegate_gateway::threads::Threads;
+use tidegate_gateway::{listen, log, threads, tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit status for flags that make no sense, as clap's own; a Redis that rejects us is 1.
@@ -26,14 +25,8 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("tidegate-gateway: cannot start threads: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(serve(settings)) {
+    let served = threads::event_loop().and_then(|main| main.block_on(serve(Arc::new(settings))));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %error, "stopped");
@@ -43,14 +36,13 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), String> {
+async fn serve(settings: Arc<Settings>) -> Result<(), String> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     listen::raise_file_limit();
-    let store = Store::connect(&settings).await?;
+    let threads = Threads::start(&settings).await?;
     let listener = Listener::bind(&settings).await?;
-    let gateway = Arc::new(Gateway::new(settings, store));
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot watch SIGTERM: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot watch SIGINT: {error}"))?;
     let stop = async move {
@@ -59,7 +51,8 @@ async fn serve(settings: Settings) -> Result<(), String> {
             _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
         }
     };
-    listener.serve(router(gateway), stop).await;
+    listener.accept_for(threads.doors(), stop).await;
+    threads.finish();
     tracing::info!("stopped");
     Ok(())
 }

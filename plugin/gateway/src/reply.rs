@@ -58,7 +58,9 @@ pub fn batch(outcomes: &[Outcome], encoding: Encoding) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 * outcomes.len());
     if encoding == Encoding::Resp2 {
         write_header(&mut out, b'*', outcomes.len());
-        outcomes.iter().for_each(|outcome| write_outcome(&mut out, outcome, encoding));
+        for outcome in outcomes {
+            write_outcome(&mut out, outcome, encoding);
+        }
         return out;
     }
     write_list(&mut out, outcomes, |out, outcome| write_outcome(out, outcome, encoding));
@@ -151,7 +153,9 @@ fn write_resp(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Array(items) | Value::Set(items) => {
             write_header(out, b'*', items.len());
-            items.iter().for_each(|item| write_resp(out, item));
+            for item in items {
+                write_resp(out, item);
+            }
         }
         _ => out.extend_from_slice(b"$-1\r\n"),
     }

@@ -12,10 +12,9 @@ use axum::{Router, body};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::commands::CommandList;
 use crate::failure::Failure;
 use crate::flags::Settings;
-use crate::guard::{self, Tokens};
+use crate::guard;
 use crate::metrics::Gauges;
 use crate::reply::{self, Encoding};
 use crate::request;
@@ -28,29 +27,18 @@ const SYNC_TOKEN: &str = "upstash-sync-token";
 /// Longer ones are not ours to carry around.
 const LONGEST_SYNC_TOKEN: usize = 256;
 
-/// What all requests share.
+/// What all requests of a thread share.
 pub struct Gateway {
+    settings: Arc<Settings>,
     store: Store,
-    tokens: Tokens,
-    commands: CommandList,
-    places: Semaphore,
-    max_in_flight: usize,
-    max_body_bytes: usize,
-    max_pipeline: usize,
+    /// Requests that may be worked on; all threads share them.
+    places: Arc<Semaphore>,
 }
 
 impl Gateway {
-    /// The gateway that these settings describe, in front of `store`.
-    pub fn new(settings: Settings, store: Store) -> Self {
-        Self {
-            store,
-            tokens: settings.tokens,
-            commands: settings.commands,
-            places: Semaphore::new(settings.max_in_flight),
-            max_in_flight: settings.max_in_flight,
-            max_body_bytes: settings.max_body_bytes,
-            max_pipeline: settings.max_pipeline,
-        }
+    /// The gateway that these settings describe, in front of `store`. `places` has `max_in_flight` permits in all.
+    pub fn new(settings: Arc<Settings>, store: Store, places: Arc<Semaphore>) -> Self {
+        Self { settings, store, places }
     }
 }
 
@@ -80,7 +68,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 }
 
 async fn healthz(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
-    if let Err(failure) = guard::judge_open(&gateway.tokens, &uri, &headers) {
+    if let Err(failure) = guard::judge_open(&gateway.settings.tokens, &uri, &headers) {
         return refused(&failure);
     }
     match gateway.store.ping().await {
@@ -93,12 +81,12 @@ async fn healthz(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderM
 }
 
 async fn metrics(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
-    if let Err(failure) = guard::judge_open(&gateway.tokens, &uri, &headers) {
+    if let Err(failure) = guard::judge_open(&gateway.settings.tokens, &uri, &headers) {
         return refused(&failure);
     }
     let text = gateway.store.metrics().text(&Gauges {
         connected: gateway.store.is_connected(),
-        in_flight: gateway.max_in_flight.saturating_sub(gateway.places.available_permits()),
+        in_flight: gateway.settings.max_in_flight.saturating_sub(gateway.places.available_permits()),
         scripts: gateway.store.scripts.len(),
     });
     answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
@@ -137,7 +125,7 @@ impl Gateway {
     ) -> Result<(Response<Body>, &'static str), Failure> {
         let _place = self.places.try_acquire().map_err(|_| Failure::Busy)?;
         let (head, sent) = request.into_parts();
-        guard::judge(&self.tokens, &head.uri, &head.headers)?;
+        guard::judge(&self.settings.tokens, &head.uri, &head.headers)?;
         if !matches!(head.method, Method::HEAD | Method::GET | Method::POST | Method::PUT) {
             return Err(Failure::Method);
         }
@@ -146,7 +134,7 @@ impl Gateway {
         let sync_token = head.headers.get(SYNC_TOKEN).filter(|token| token.len() <= LONGEST_SYNC_TOKEN).cloned();
         let shape = Head { endpoint, encoding: Encoding::asked(&head.headers), sync_token };
         let batch = match endpoint {
-            Endpoint::Pipeline | Endpoint::Transaction => request::batch(&body, self.max_pipeline)?,
+            Endpoint::Pipeline | Endpoint::Transaction => request::batch(&body, self.settings.max_pipeline)?,
             Endpoint::Single => vec![request::single(&body)?],
             Endpoint::Path => {
                 let appended = matches!(head.method, Method::POST | Method::PUT).then_some(&*body);
@@ -157,7 +145,7 @@ impl Gateway {
         // All are judged before any is sent: a forbidden one in third place means that nothing ran.
         let batch = batch
             .into_iter()
-            .map(|command| prepare(&self.commands, &self.store.scripts, command))
+            .map(|command| prepare(&self.settings.commands, &self.store.scripts, command))
             .collect::<Result<Vec<_>, _>>()?;
         *asked = Some(Instant::now());
         self.run(&shape, &batch).await
@@ -192,7 +180,7 @@ impl Gateway {
     }
 
     async fn read(&self, sent: Body) -> Result<Bytes, Failure> {
-        match tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(sent, self.max_body_bytes)).await {
+        match tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(sent, self.settings.max_body_bytes)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) if is_too_large(&error) => Err(Failure::LargeBody),
             Ok(Err(_)) => Err(Failure::Malformed("the body broke off".to_owned())),
@@ -202,7 +190,7 @@ impl Gateway {
 }
 
 fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
 fn refused(failure: &Failure) -> Response<Body> {

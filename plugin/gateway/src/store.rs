@@ -30,11 +30,14 @@ pub use prepared::{Prepared, prepare};
 /// `join_all` starts them in order, which keeps the order of commands with the same key.
 const CLUSTER_BATCH: usize = 16;
 
-/// The way to Redis; shared by all requests.
+/// A connection and the generation of its set.
+type Using = (u64, Connection);
+
+/// The way to Redis; shared by all requests of a thread.
 pub struct Store {
     link: Link,
-    /// The scripts that may be called.
-    pub scripts: ScriptCache,
+    /// The scripts that may be called; all threads share them.
+    pub scripts: Arc<ScriptCache>,
     timeout: Duration,
     metrics: Arc<Metrics>,
 }
@@ -45,15 +48,17 @@ impl Store {
     ///
     /// # Errors
     /// Redis is there and rejects the credentials, or TLS or the URL cannot work.
-    pub async fn connect(settings: &Settings) -> Result<Self, String> {
-        let metrics = Arc::new(Metrics::default());
+    pub async fn connect(
+        settings: &Settings,
+        scripts: Arc<ScriptCache>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
         let link = Link::open(settings, Arc::clone(&metrics))?;
         match link.first().await {
             Ok(()) => tracing::info!(store = %settings.target, "connected"),
             Err(lost) if lost.rejected => return Err(format!("{}: {}", settings.target, lost.reason)),
             Err(lost) => tracing::warn!(store = %settings.target, reason = %lost.reason, "not reachable yet"),
         }
-        let scripts = ScriptCache::new(settings.commands.takes_any_script());
         Ok(Self { link, scripts, timeout: settings.timeout, metrics })
     }
 
@@ -80,7 +85,7 @@ impl Store {
     /// # Errors
     /// Redis's own error, or `Unreachable` or `TimedOut`; after the latter two the command may have been carried out.
     pub async fn one(&self, command: &Prepared<'_>) -> Outcome {
-        self.bounded(self.one_unbounded(command)).await
+        self.bounded(self.one_on(None, command)).await
     }
 
     /// Runs commands in order, not atomically. In a Cluster the order holds for commands with the same slot only. A script
@@ -93,9 +98,11 @@ impl Store {
             if !self.link.is_cluster() {
                 return self.batch_unbounded(commands).await;
             }
+            // All on one connection: over several, a later command could overtake.
+            let using = self.connection().await?;
             let mut outcomes = Vec::with_capacity(commands.len());
             for chunk in commands.chunks(CLUSTER_BATCH) {
-                outcomes.extend(join_all(chunk.iter().map(|command| self.one_unbounded(command))).await);
+                outcomes.extend(join_all(chunk.iter().map(|command| self.one_on(Some(&using), command))).await);
             }
             Ok(outcomes)
         })
@@ -130,15 +137,16 @@ impl Store {
         })
     }
 
-    async fn one_unbounded(&self, command: &Prepared<'_>) -> Outcome {
+    /// One command on the connection that is given, or on whichever is next.
+    async fn one_on(&self, using: Option<&Using>, command: &Prepared<'_>) -> Outcome {
         let Some(first) = command.first() else { return command.answer() };
-        let found = self.send(&first).await;
-        match (found, command.in_full()) {
-            (Err(Failure::Store(text)), Some(in_full)) if text.starts_with("NOSCRIPT") => {
+        let found = self.send_on(using, &first).await;
+        match command.in_full().filter(|_| is_noscript(&found)) {
+            Some(in_full) => {
                 self.metrics.scripts_resent.fetch_add(1, Relaxed);
-                self.send(&in_full).await
+                self.send_on(using, &in_full).await
             }
-            (found, _) => found.map(|value| command.result(value)),
+            None => found.map(|value| command.result(value)),
         }
     }
 
@@ -147,9 +155,12 @@ impl Store {
         let mut sent = sent.into_iter();
         let mut outcomes: Vec<Outcome> = commands
             .iter()
-            .map(|command| match command.is_sent() {
-                true => sent.next().map_or(Err(Failure::Unreachable), outcome).map(|value| command.result(value)),
-                false => command.answer(),
+            .map(|command| {
+                if command.is_sent() {
+                    sent.next().map_or(Err(Failure::Unreachable), outcome).map(|value| command.result(value))
+                } else {
+                    command.answer()
+                }
             })
             .collect();
         let forgotten: Vec<usize> =
@@ -199,6 +210,15 @@ impl Store {
         }
     }
 
+    async fn send_on(&self, using: Option<&Using>, command: &Cmd) -> Outcome {
+        let Some((generation, connection)) = using else { return self.send(command).await };
+        self.metrics.commands.fetch_add(1, Relaxed);
+        connection.clone().send(command).await.map_err(|error| {
+            self.link.report(*generation, &error);
+            error.into()
+        })
+    }
+
     async fn send_all(&self, pipeline: &Pipeline, skip: usize, count: usize) -> Result<Vec<Value>, Failure> {
         let (generation, mut connection) = self.connection().await?;
         self.metrics.commands.fetch_add(pipeline.len() as u64, Relaxed);
@@ -208,7 +228,7 @@ impl Store {
         })
     }
 
-    async fn connection(&self) -> Result<(u64, Connection), Failure> {
+    async fn connection(&self) -> Result<Using, Failure> {
         self.link.connection().await.map_err(|Lost { .. }| Failure::Unreachable)
     }
 

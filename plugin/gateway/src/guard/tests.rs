@@ -1,7 +1,5 @@
 //! Requests as callers, browsers and guessers send them.
 
-use axum::http::HeaderValue;
-
 use super::*;
 
 const TOKEN: &str = "0123456789abcdef0123";

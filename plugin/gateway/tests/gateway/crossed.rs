@@ -67,7 +67,7 @@ fn ten_thousand_nonces_with_a_third_of_the_callers_gone() {
     }
     let redis = Redis::start(&[]);
     for connections in ["1", "3"] {
-        let flags = ["--allow-scripts", "--connections", connections, "--timeout-ms", "20000"];
+        let flags = ["--allow-scripts", "--threads", "2", "--connections", connections, "--timeout-ms", "20000"];
         let gateway = Gateway::start(&redis.url(), &flags);
         let kept = |worker| (0..EACH).filter(|turn| !is_abandoned(worker, *turn)).count();
         assert_eq!(nonces(&gateway, &[]), (0..WORKERS).map(kept).sum::<usize>());
@@ -80,7 +80,7 @@ fn ten_thousand_nonces_while_redis_stutters() {
         return;
     }
     let redis = Redis::start(&[]);
-    let gateway = Gateway::start(&redis.url(), &["--allow-scripts", "--connections", "1", "--timeout-ms", "25"]);
+    let gateway = Gateway::start(&redis.url(), &["--allow-scripts", "--threads", "1", "--timeout-ms", "25"]);
     let over = std::sync::atomic::AtomicBool::new(false);
     let right = std::thread::scope(|scope| {
         scope.spawn(|| {

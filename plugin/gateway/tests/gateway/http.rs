@@ -1,6 +1,7 @@
 //! The gateway as a child process, and an HTTP/1.1 client plain enough to send what no library would.
 //! Not here: assertions about what is answered.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -12,26 +13,26 @@ use serde_json::Value;
 use crate::process::{Process, wait_for};
 
 /// The token of every gateway that has one.
-pub const TOKEN: &str = "tests-only-token-4711";
+pub(crate) const TOKEN: &str = "tests-only-token-4711";
 
 /// A running gateway and all that it logged.
-pub struct Gateway {
-    pub process: Process,
-    pub address: String,
+pub(crate) struct Gateway {
+    pub(crate) process: Process,
+    pub(crate) address: String,
     log: Arc<Mutex<String>>,
     token: Option<&'static str>,
 }
 
 impl Gateway {
     /// A gateway with `TOKEN` in front of `redis`.
-    pub fn start(redis: &str, flags: &[&str]) -> Self {
+    pub(crate) fn start(redis: &str, flags: &[&str]) -> Self {
         let mut all = vec!["--token", TOKEN];
         all.extend(flags);
         Self { token: Some(TOKEN), ..Self::start_open(redis, &all) }
     }
 
     /// A gateway with exactly these flags.
-    pub fn start_open(redis: &str, flags: &[&str]) -> Self {
+    pub(crate) fn start_open(redis: &str, flags: &[&str]) -> Self {
         let (process, log) = spawn(redis, flags);
         let mut gateway = Self { process, address: String::new(), log, token: None };
         gateway.address = wait_for("the gateway's first line", Duration::from_secs(20), || {
@@ -44,7 +45,7 @@ impl Gateway {
     }
 
     /// The exit status and all output of a gateway that is expected to stop by itself.
-    pub fn run(redis: &str, flags: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn run(redis: &str, flags: &[&str]) -> (Option<i32>, String) {
         let (mut process, log) = spawn(redis, flags);
         let status = wait_for("the gateway's end", Duration::from_secs(20), || process.0.try_wait().unwrap());
         std::thread::sleep(Duration::from_millis(50));
@@ -52,17 +53,17 @@ impl Gateway {
         (status.code(), log)
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// A client with a connection of its own and, where the gateway has one, the token.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client { address: self.address.clone(), token: self.token, stream: None }
     }
 
     /// One command on a connection of its own: its status and its answer.
-    pub fn call(&self, command: &Value) -> (u16, Value) {
+    pub(crate) fn call(&self, command: &Value) -> (u16, Value) {
         self.client().call(command)
     }
 }
@@ -87,18 +88,18 @@ fn spawn(redis: &str, flags: &[&str]) -> (Process, Arc<Mutex<String>>) {
 
 /// One answer.
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -107,7 +108,7 @@ impl Response {
 }
 
 /// A client that keeps its connection.
-pub struct Client {
+pub(crate) struct Client {
     address: String,
     token: Option<&'static str>,
     stream: Option<TcpStream>,
@@ -115,18 +116,24 @@ pub struct Client {
 
 impl Client {
     /// `POST /` with one command.
-    pub fn call(&mut self, command: &Value) -> (u16, Value) {
+    pub(crate) fn call(&mut self, command: &Value) -> (u16, Value) {
         let response = self.post("/", command);
         (response.status, response.json())
     }
 
     /// `POST` of JSON.
-    pub fn post(&mut self, path: &str, body: &Value) -> Response {
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Response {
         self.send("POST", path, &[], body.to_string().as_bytes()).unwrap()
     }
 
     /// Any request: Host, JSON content type and token are set unless `lines` name them.
-    pub fn send(&mut self, method: &str, path: &str, lines: &[(&str, &str)], body: &[u8]) -> std::io::Result<Response> {
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        lines: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Response> {
         let request = self.request(method, path, lines, body);
         self.write(&request)?;
         let answer = read(self.stream.as_mut().unwrap());
@@ -137,7 +144,7 @@ impl Client {
     }
 
     /// Sends a request and goes away without reading the answer.
-    pub fn abandon(&mut self, command: &Value) -> std::io::Result<()> {
+    pub(crate) fn abandon(&mut self, command: &Value) -> std::io::Result<()> {
         let request = self.request("POST", "/", &[], command.to_string().as_bytes());
         self.write(&request)?;
         self.stream = None;
@@ -145,28 +152,25 @@ impl Client {
     }
 
     /// Bytes as they are.
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(&self.address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-                stream
-            }
-        };
-        self.stream.insert(stream).write_all(bytes)
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            self.stream = Some(stream);
+        }
+        self.stream.as_mut().unwrap().write_all(bytes)
     }
 
     /// The next answer.
-    pub fn read(&mut self) -> std::io::Result<Response> {
+    pub(crate) fn read(&mut self) -> std::io::Result<Response> {
         read(self.stream.as_mut().unwrap())
     }
 
     /// Reads until `count` answers have come, and says how many were 200.
-    pub fn drain(&mut self, count: usize) -> usize {
+    pub(crate) fn drain(&mut self, count: usize) -> usize {
         let stream = self.stream.as_mut().unwrap();
-        let (mut seen, mut chunk) = (Vec::new(), [0; 65_536]);
+        let (mut seen, mut chunk) = (Vec::new(), vec![0; 65_536]);
         let times = |seen: &[u8], what: &[u8]| seen.windows(what.len()).filter(|window| *window == what).count();
         while times(&seen, b"}") < count {
             match stream.read(&mut chunk) {
@@ -187,20 +191,20 @@ impl Client {
         ];
         for (name, value) in defaults {
             if let Some(value) = value.filter(|_| !lines.iter().any(|line| line.0.eq_ignore_ascii_case(name))) {
-                head += &format!("{name}: {value}\r\n");
+                write!(head, "{name}: {value}\r\n").unwrap();
             }
         }
         for (name, value) in lines {
-            head += &format!("{name}: {value}\r\n");
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
-        head += &format!("Content-Length: {}\r\n\r\n", body.len());
+        write!(head, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
         [head.as_bytes(), body].concat()
     }
 }
 
 fn read(stream: &mut TcpStream) -> std::io::Result<Response> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 65_536];
+    let mut chunk = vec![0; 65_536];
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).into_owned();

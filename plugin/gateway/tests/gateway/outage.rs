@@ -14,17 +14,17 @@ use crate::skip;
 
 /// What one request met.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// When its answer came, since the load began.
-    pub at: Duration,
+    pub(crate) at: Duration,
     /// How long it took.
-    pub took: Duration,
-    pub status: u16,
-    pub answer: Value,
+    pub(crate) took: Duration,
+    pub(crate) status: u16,
+    pub(crate) answer: Value,
 }
 
 /// Sends `command` from `workers` connections for as long as `during` runs, and gives back every answer in time's order.
-pub fn load(
+pub(crate) fn load(
     gateway: &Gateway,
     workers: usize,
     command: &(impl Fn(usize) -> Value + Sync),
@@ -46,8 +46,10 @@ pub fn load(
             }
         };
         let threads: Vec<_> = (0..workers).map(|number| scope.spawn(worker(number))).collect();
-        during(started);
+        // Also where `during` panics: the workers must end, or the test never does.
+        let harm = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(started)));
         over.store(true, Ordering::Relaxed);
+        harm.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     seen.sort_by_key(|seen| seen.at);
@@ -68,7 +70,7 @@ fn a_hung_redis_costs_the_timeout_and_no_more() {
         std::thread::sleep(Duration::from_millis(2_500));
         redis.process.signal(Signal::CONT);
         continued = started.elapsed();
-        std::thread::sleep(Duration::from_millis(1_000));
+        std::thread::sleep(Duration::from_secs(1));
     });
     let slowest = seen.iter().map(|seen| seen.took).max().unwrap();
     let timed_out = seen.iter().filter(|seen| seen.status == 504).count();
@@ -96,7 +98,7 @@ fn a_killed_redis_fails_fast_and_is_found_again() {
         std::thread::sleep(Duration::from_millis(300));
         killed = started.elapsed();
         redis.kill();
-        std::thread::sleep(Duration::from_millis(1_000));
+        std::thread::sleep(Duration::from_secs(1));
         redis.restart(&[]);
         wait_for("the restarted redis", Duration::from_secs(10), || redis.try_ask(&["PING"]));
         back = started.elapsed();

@@ -13,7 +13,7 @@ const FIRST_PORT: u16 = 21_000;
 const LAST_PORT: u16 = 31_000;
 
 /// A free loopback port that no other test of this process gets.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = LAST_PORT - FIRST_PORT;
     let start = u16::try_from(std::process::id() % u32::from(span)).unwrap();
@@ -31,7 +31,7 @@ pub fn free_port() -> u16 {
 ///
 /// # Panics
 /// After `within`.
-pub fn wait_for<T>(what: &str, within: Duration, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, within: Duration, mut found: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + within;
     loop {
         if let Some(result) = found() {
@@ -43,14 +43,14 @@ pub fn wait_for<T>(what: &str, within: Duration, mut found: impl FnMut() -> Opti
 }
 
 /// A child that ends with the test, however that ends.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.0);
         kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {signal:?}: {error}"));
     }

@@ -44,7 +44,7 @@ fn through(trio: &mut Trio, gateway: &Gateway, harm: impl FnOnce(&mut Trio)) -> 
         wait_for("writes at the new master", Duration::from_secs(20), || {
             (gateway.call(&evalsha).0 == 200).then_some(())
         });
-        std::thread::sleep(Duration::from_millis(1_000));
+        std::thread::sleep(Duration::from_secs(1));
     });
     assert!(seen.iter().all(|seen| !seen.answer.to_string().contains("NOSCRIPT")), "a NOSCRIPT reached the caller");
     assert_eq!(seen.last().unwrap().status, 200);

@@ -14,53 +14,58 @@ use crate::process::{Process, free_port, wait_for};
 const START: Duration = Duration::from_secs(20);
 
 /// One redis-server.
-pub struct Redis {
-    pub port: u16,
-    pub process: Process,
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    pub(crate) process: Process,
     folder: TempDir,
 }
 
 impl Redis {
     /// A server without persistence and with more flags, on a port of its own.
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         let redis = Self::start_unchecked(free_port(), flags);
         wait_for("redis-server", START, || redis.try_ask(&["PING"]));
         redis
     }
 
-    /// The same without waiting for a PING that a password or TLS would refuse.
-    pub fn start_unchecked(port: u16, flags: &[&str]) -> Self {
+    /// The same for when a PING would be refused by a password: waits until it accepts connections.
+    pub(crate) fn start_unchecked(port: u16, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = server(port, folder.path(), flags);
+        let mut process = server(port, folder.path(), flags);
+        wait_for("redis-server's port", START, || {
+            let ended = process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "redis-server ended at once: {ended:?}; is {port} taken, or a flag wrong?");
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         Self { port, process, folder }
     }
 
     /// `redis://127.0.0.1:PORT`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Ends it as a crash would, and starts an empty one on the same port.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
         self.process.0.wait().unwrap();
     }
 
-    pub fn restart(&mut self, flags: &[&str]) {
+    pub(crate) fn restart(&mut self, flags: &[&str]) {
         self.process = server(self.port, self.folder.path(), flags);
     }
 
     /// Asks it directly, without the gateway.
-    pub fn ask(&self, parts: &[&str]) -> redis::Value {
+    pub(crate) fn ask(&self, parts: &[&str]) -> redis::Value {
         self.try_ask(parts).unwrap_or_else(|| panic!("redis at {} did not answer {parts:?}", self.port))
     }
 
-    pub fn try_ask(&self, parts: &[&str]) -> Option<redis::Value> {
+    pub(crate) fn try_ask(&self, parts: &[&str]) -> Option<redis::Value> {
         ask(self.port, parts)
     }
 
     /// How many times each of `commands` was run, by the server's own count.
-    pub fn calls(&self, command: &str) -> u64 {
+    pub(crate) fn calls(&self, command: &str) -> u64 {
         let stats = text(&self.ask(&["INFO", "commandstats"]));
         let line =
             stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")).map(str::to_owned));
@@ -76,7 +81,7 @@ fn server(port: u16, folder: &Path, flags: &[&str]) -> Process {
 }
 
 /// One command to the server or Sentinel at `port`.
-pub fn ask(port: u16, parts: &[&str]) -> Option<redis::Value> {
+pub(crate) fn ask(port: u16, parts: &[&str]) -> Option<redis::Value> {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
     let mut connection = client.get_connection_with_timeout(Duration::from_millis(500)).ok()?;
     connection.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -88,21 +93,21 @@ pub fn ask(port: u16, parts: &[&str]) -> Option<redis::Value> {
 }
 
 /// A string reply.
-pub fn text(value: &redis::Value) -> String {
+pub(crate) fn text(value: &redis::Value) -> String {
     redis::from_redis_value_ref(value).unwrap()
 }
 
 /// A master, two replicas and three Sentinels that call it `mymaster`.
-pub struct Trio {
-    pub servers: Vec<Redis>,
-    pub sentinels: Vec<Redis>,
+pub(crate) struct Trio {
+    pub(crate) servers: Vec<Redis>,
+    pub(crate) sentinels: Vec<Redis>,
 }
 
 impl Trio {
     /// The time without an answer after which a Sentinel takes the master for dead.
-    pub const DOWN_AFTER: Duration = Duration::from_millis(1_000);
+    pub(crate) const DOWN_AFTER: Duration = Duration::from_secs(1);
 
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let master = Redis::start(&[]);
         let port = master.port.to_string();
         let replica = || Redis::start(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
@@ -124,7 +129,7 @@ impl Trio {
         trio
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("sentinel://{}/0", hosts.join(","))
     }
@@ -147,15 +152,24 @@ fn sentinel(master: u16) -> Redis {
 }
 
 /// Three masters with a replica each.
-pub struct Cluster {
-    pub nodes: Vec<Redis>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Redis>,
 }
 
 impl Cluster {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let node = || {
             let bus = free_port().to_string();
-            Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus])
+            Redis::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-port",
+                &bus,
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
         };
         let nodes: Vec<Redis> = (0..6).map(|_| node()).collect();
         let mut create = Command::new("redis-cli");
@@ -167,20 +181,25 @@ impl Cluster {
             let whole = cluster.nodes.iter().all(|node| {
                 let info = node.try_ask(&["CLUSTER", "INFO"]).map(|info| text(&info)).unwrap_or_default();
                 let known = node.try_ask(&["CLUSTER", "NODES"]).map(|nodes| text(&nodes)).unwrap_or_default();
-                info.contains("cluster_state:ok") && known.matches("slave").count() == 3 && !known.contains("fail")
+                // A replica that was never in step is not promoted.
+                let copy = node.try_ask(&["INFO", "replication"]).map(|info| text(&info)).unwrap_or_default();
+                (copy.contains("role:master") || copy.contains("master_link_status:up"))
+                    && info.contains("cluster_state:ok")
+                    && known.matches("slave").count() == 3
+                    && !known.contains("fail")
             });
             whole.then_some(())
         });
         cluster
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> = self.nodes.iter().take(3).map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis-cluster://{}/0", hosts.join(","))
     }
 
     /// The index of the node that is master of the slot of `key`.
-    pub fn master_of(&self, key: &str) -> usize {
+    pub(crate) fn master_of(&self, key: &str) -> usize {
         let slot = match self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]) {
             redis::Value::Int(slot) => slot,
             other => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Panics
 /// Where `CI` is `true`: there, nothing may be skipped.
-pub fn has(test: &str, programs: &[&str]) -> bool {
+pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_installed =
         |program: &str| std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists());
@@ -24,7 +24,7 @@ pub fn has(test: &str, programs: &[&str]) -> bool {
 ///
 /// # Panics
 /// Where `CI` is `true`.
-pub fn tell(test: &str, why: &str) {
+pub(crate) fn tell(test: &str, why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot run: {why}");
     // Written directly: the test harness swallows what passing tests print by macro.
     let _ = writeln!(std::io::stderr(), "\nSKIPPED: {test}: {why}");

@@ -115,7 +115,7 @@ fn allow_list_a_redis_user_behind_holds_where_the_gateway_was_opened() {
         let (status, answer) = gateway.call(&command);
         assert_eq!(status, 400, "{command} {answer}");
         let text = answer["error"].as_str().unwrap();
-        assert!(text.contains("NOPERM") || text.contains("ACL failure"), "{text}");
+        assert!(["NOPERM", "ACL failure", "can't run this command"].iter().any(|words| text.contains(words)), "{text}");
     }
     assert_eq!(gateway.call(&json!(["SET", "tg1:{a}", "1"])).0, 200);
     assert!(is_alive(&redis));
@@ -164,7 +164,7 @@ fn protocol_in_an_argument_stays_an_argument() {
     let resp2 = [("Upstash-Response-Format", "resp2")];
     let body = json!(["SET", "k", "v", format!("{attack}-ERR")]).to_string();
     let response = gateway.client().send("POST", "/", &resp2, body.as_bytes()).unwrap();
-    assert_eq!(response.body.iter().filter(|byte| **byte == b'\n').count(), 1, "an error is one line: {response:?}");
+    assert_eq!(response.body.split(|byte| *byte == b'\n').count(), 2, "an error is one line: {response:?}");
     assert!(is_alive(&redis));
     assert_eq!(redis.calls("flushall"), 0);
 }
