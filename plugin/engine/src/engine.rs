@@ -1,6 +1,8 @@
 //! One request's way through the engine: [`Engine::check`] asks for cells, [`Pending::resume`] makes of the answer a
 //! [`Decision`]. No I/O, no clock: whoever calls keeps the wait between the two.
 
+mod direct;
+
 use core::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -10,12 +12,14 @@ use crate::acquire::{Acquire, CellRequest, Outcome, Reply, StoreError};
 use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Identity, Subject};
-use crate::matching::{Match, Matcher, fixed_subjects};
+use crate::matching::{Match, Matcher, Obstacle, fixed_subjects};
 use crate::policy::{Anonymous, OnStoreError, Policy, Rule, Scope, UserSource};
 use crate::request::Request;
 use crate::strategy::{Reason, Relief};
 use crate::table::WAYS;
 use crate::time::{Micros, Timestamp};
+
+pub use direct::{AskedCell, Keyed, KeyedCell};
 
 /// A policy ready to decide. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -157,6 +161,13 @@ impl Engine {
         rules.flat_map(|pair| -> Vec<(Subject, u64)> { of_rule(pair) }).collect()
     }
 
+    /// The index of each rule that does not apply to a request, with the first of its conditions that is not met.
+    pub(crate) fn obstacles(&self, request: &Request<'_>, identity: &Identity) -> Vec<(usize, Obstacle)> {
+        let mut found = Vec::new();
+        self.parts.matcher.examine(self.policy(), request, identity, |rule, obstacle| found.push((rule, obstacle)));
+        found
+    }
+
     /// Decides, or says which cells it takes to decide.
     pub fn check(&self, request: &Request<'_>, now: Timestamp) -> Step {
         let policy = self.policy();
@@ -245,6 +256,11 @@ impl Pending {
     /// What is asked of the store.
     pub fn acquire(&self) -> &Acquire {
         &self.acquire
+    }
+
+    /// For each cell of [`Pending::acquire`] the index of its rule, and whether it counts the rule's ceiling.
+    pub fn cell_rules(&self) -> impl Iterator<Item = (usize, bool)> {
+        self.claims.iter().map(|claim| (claim.rule, claim.part == Part::Ceiling))
     }
 
     /// Takes away from cells the right to wait, where `has_room` says no for the rule and its cell. To be called before

@@ -79,10 +79,10 @@ impl Matcher {
         mut why_not: impl FnMut(usize, Obstacle),
     ) -> Vec<Match> {
         let path = Readings::of(request.path(), policy.paths_are_loose);
-        let method = request.method();
+        let seen = Seen { method: request.method(), path: &path, identity, settings: &policy.identity };
         let mut found: Vec<(Match, bool)> = Vec::new();
         for (index, (rule, templates)) in policy.rules.iter().zip(&self.templates).enumerate() {
-            let (fit, first) = match meet(rule, templates, method, &path, identity, &policy.identity) {
+            let (fit, first) = match seen.meets(rule, templates) {
                 Ok(met) => met,
                 Err(obstacle) => {
                     why_not(index, obstacle);
@@ -118,30 +118,33 @@ impl Matcher {
     }
 }
 
-/// How a rule's endpoints fit a request that meets all of its conditions, and whom it counts the request for first.
-fn meet<'p>(
-    rule: &Rule,
-    templates: &'p [Template],
-    method: &[u8],
-    path: &Readings<'_>,
-    identity: &Identity,
-    settings: &IdentitySettings,
-) -> Result<(Fit<'p>, Subject), Obstacle> {
-    if !rule.enabled {
-        return Err(Obstacle::Disabled);
+/// What conditions look at.
+struct Seen<'a> {
+    method: &'a [u8],
+    path: &'a Readings<'a>,
+    identity: &'a Identity,
+    settings: &'a IdentitySettings,
+}
+
+impl Seen<'_> {
+    /// How the endpoints of a rule whose conditions are all met fit, and whom it counts the request for first.
+    fn meets<'p>(&self, rule: &Rule, templates: &'p [Template]) -> Result<(Fit<'p>, Subject), Obstacle> {
+        if !rule.enabled {
+            return Err(Obstacle::Disabled);
+        }
+        if !method_fits(rule, self.method) {
+            return Err(Obstacle::Method);
+        }
+        if !user_fits(rule, self.identity) {
+            return Err(Obstacle::UserId);
+        }
+        if !address_fits(rule, self.identity) {
+            return Err(Obstacle::Address);
+        }
+        let fit = endpoints_fit(templates, self.path).ok_or(Obstacle::Endpoint)?;
+        let first = subject(rule, fit.templates[0], self).ok_or(Obstacle::NoUser)?;
+        Ok((fit, first))
     }
-    if !method_fits(rule, method) {
-        return Err(Obstacle::Method);
-    }
-    if !user_fits(rule, identity) {
-        return Err(Obstacle::UserId);
-    }
-    if !address_fits(rule, identity) {
-        return Err(Obstacle::Address);
-    }
-    let fit = endpoints_fit(templates, path).ok_or(Obstacle::Endpoint)?;
-    let first = subject(rule, fit.templates[0], path, identity, settings).ok_or(Obstacle::NoUser)?;
-    Ok((fit, first))
 }
 
 /// The rules that replace others, ordered so that each comes after all rules that replace it (Kahn 1962). The policy's
@@ -196,13 +199,8 @@ fn endpoints_fit<'p>(templates: &'p [Template], path: &Readings<'_>) -> Option<F
 }
 
 /// Whom a rule counts the request for; `None` where it does not apply to a request without user.
-fn subject(
-    rule: &Rule,
-    template: Option<&Template>,
-    path: &Readings<'_>,
-    identity: &Identity,
-    settings: &IdentitySettings,
-) -> Option<Subject> {
+fn subject(rule: &Rule, template: Option<&Template>, seen: &Seen<'_>) -> Option<Subject> {
+    let Seen { path, identity, settings, .. } = seen;
     Some(match rule.scope {
         Scope::Global => Subject::only(Kind::Global),
         Scope::PerIp => Subject::address(identity.address, settings),

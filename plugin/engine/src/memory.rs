@@ -49,7 +49,8 @@ impl Memory {
         reply
     }
 
-    fn cell(&self, acquire: &Acquire, request: &CellRequest) -> Cell {
+    /// A cell as it is stored, without charging it.
+    pub fn cell(&self, acquire: &Acquire, request: &CellRequest) -> Cell {
         let Some(subject) = acquire.subjects.get(request.subject) else { return Cell::default() };
         if !is_fixed(subject.kind) {
             let place = self.geometry.place(subject, request.group, self.seed);

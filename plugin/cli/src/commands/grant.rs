@@ -1,0 +1,65 @@
+//! `tidegate override`, `revoke` and `reset`: what an operator does to a running proxy for one client or rule.
+
+use serde_json::{Map, Value, json};
+use ureq::http::Method;
+
+use super::rows::{print, text};
+use crate::cli::{OverrideArgs, ResetArgs, RevokeArgs};
+use crate::failure::{Answer, Failure};
+use crate::remote::encoded;
+use crate::screen::{Screen, visible};
+
+pub(super) fn grant(args: &OverrideArgs, screen: Screen) -> Result<Answer, Failure> {
+    let client = args.target.proxy_only("overrides")?;
+    let Some(value) = client.json(&Method::POST, "/v1/overrides", Some(&body(args)))? else { return Ok(Answer::No) };
+    print(screen, &value, |value| {
+        let word = |name: &str| value.get(name).map_or_else(|| "-".to_owned(), text);
+        format!("granted {} until {}\n", visible(&word("override_id")), visible(&word("expires_at")))
+    })?;
+    Ok(Answer::Yes)
+}
+
+fn body(args: &OverrideArgs) -> Value {
+    let mut body = Map::new();
+    let words = [
+        ("admin_id", &args.admin),
+        ("target_user_id", &args.user),
+        ("target_ip", &args.ip),
+        ("target_endpoint", &args.endpoint),
+        ("target_rule", &args.rule),
+        ("note", &args.note),
+    ];
+    for (name, word) in words {
+        body.extend(word.as_ref().map(|word| (name.to_owned(), json!(word))));
+    }
+    body.insert("reason".to_owned(), json!(args.reason.as_str()));
+    body.insert("duration_minutes".to_owned(), json!(args.duration));
+    match args.multiplier {
+        Some(factor) => body.insert("rate_multiplier".to_owned(), json!(factor)),
+        None => body.insert("unlimited".to_owned(), json!(args.unlimited)),
+    };
+    Value::Object(body)
+}
+
+pub(super) fn revoke(args: &RevokeArgs, screen: Screen) -> Result<Answer, Failure> {
+    let client = args.target.proxy_only("overrides")?;
+    let path = format!("/v1/overrides/{}", encoded(&args.id));
+    let Some(value) = client.json(&Method::DELETE, &path, None)? else { return Ok(Answer::No) };
+    print(screen, &value, |_| format!("revoked {}\n", visible(&args.id)))?;
+    Ok(Answer::Yes)
+}
+
+pub(super) fn reset(args: &ResetArgs, screen: Screen) -> Result<Answer, Failure> {
+    let client = args.target.proxy_only("metrics and counters")?;
+    let rule = encoded(&args.rule);
+    let (method, path, done) = match &args.key {
+        Some(key) => {
+            let path = format!("/v1/counters?rule={rule}&key={}", encoded(key));
+            (Method::DELETE, path, format!("cleared the counter of {key} for {}", args.rule))
+        }
+        None => (Method::POST, format!("/v1/metrics/{rule}/reset"), format!("reset the metrics of {}", args.rule)),
+    };
+    let Some(value) = client.json(&method, &path, None)? else { return Ok(Answer::No) };
+    print(screen, &value, |_| format!("{}\n", visible(&done)))?;
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,102 @@
+//! `tidegate list`: the rules of a policy file or a running proxy, and the exceptions that are granted.
+
+use serde_json::{Value, json};
+use tidegate_engine::policy::{Policy, Rule};
+use ureq::http::Method;
+
+use super::rows;
+use crate::cli::{ListArgs, target::Chosen};
+use crate::failure::{Answer, Failure};
+use crate::policy_file::PolicyFile;
+use crate::screen::{Screen, complain};
+
+/// The columns that come first.
+const COLUMNS: [&str; 13] = [
+    "name",
+    "scope",
+    "rate",
+    "window_seconds",
+    "burst",
+    "algorithm",
+    "strategy",
+    "state",
+    "source",
+    "priority",
+    "endpoints",
+    "methods",
+    "replaces",
+];
+
+pub(super) fn run(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
+    if args.overrides {
+        let client = args.target.proxy_only("overrides")?;
+        let Some(value) = client.json(&Method::GET, "/v1/overrides", None)? else { return Ok(Answer::No) };
+        rows::print(screen, &value, |value| {
+            let granted = rows::rows(value, "overrides");
+            let first = ["override_id", "admin_id", "target_user_id", "target_ip", "target_endpoint", "target_rule"];
+            if granted.is_empty() {
+                return "nothing is granted\n".to_owned();
+            }
+            rows::table(&granted, &first).text(screen)
+        })?;
+        return Ok(Answer::Yes);
+    }
+    let value = match args.target.chosen()? {
+        Chosen::File(path) => {
+            let file = PolicyFile::read(path)?;
+            match file.parse() {
+                Ok(policy) => of_policy(&policy),
+                Err(mistakes) => {
+                    complain(file.shown_mistakes(&mistakes, screen.without_colours()).trim_end());
+                    return Ok(Answer::No);
+                }
+            }
+        }
+        Chosen::Proxy(client) => match client.json(&Method::GET, "/v1/rules", None)? {
+            Some(value) => value,
+            None => return Ok(Answer::No),
+        },
+    };
+    rows::print(screen, &value, |value| {
+        let rules = rows::rows(value, "rules");
+        if rules.is_empty() { "no rules\n".to_owned() } else { rows::table(&rules, &COLUMNS).text(screen) }
+    })?;
+    Ok(Answer::Yes)
+}
+
+/// The rules with their defaults filled in.
+fn of_policy(policy: &Policy) -> Value {
+    json!({"rules": policy.rules.iter().map(|rule| of_rule(policy, rule)).collect::<Vec<Value>>()})
+}
+
+fn of_rule(policy: &Policy, rule: &Rule) -> Value {
+    let state = match (rule.enabled, rule.shadow) {
+        (false, _) => "disabled",
+        (true, true) => "shadow",
+        (true, false) => "enforced",
+    };
+    let endpoints: Vec<&str> = rule.endpoints.iter().map(tidegate_engine::Template::as_str).collect();
+    let replaces = rule.replaces.iter().filter_map(|index| policy.rules.get(*index)).map(|rule| rule.name.as_str());
+    let mut value = json!({
+        "name": rule.name,
+        "scope": rule.scope.as_str(),
+        "rate": rule.rate(),
+        "window_seconds": rule.window().secs_ceil(),
+        "burst": rule.quota.burst.get(),
+        "algorithm": rule.algorithm.name(),
+        "strategy": rule.strategy.name(),
+        "state": state,
+        "priority": rule.priority,
+    });
+    let lists = [
+        ("endpoints", endpoints.into_iter().map(str::to_owned).collect()),
+        ("methods", rule.methods.clone()),
+        ("user_ids", rule.user_ids.clone()),
+        ("ip_addresses", rule.ip_addresses.iter().map(ToString::to_string).collect()),
+        ("replaces", replaces.map(str::to_owned).collect::<Vec<String>>()),
+    ];
+    for (name, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
+        value[name] = values.into();
+    }
+    value
+}

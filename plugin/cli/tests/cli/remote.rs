@@ -1,0 +1,168 @@
+//! Commands on a running proxy: what they ask, what they show, and that the token stays a secret.
+
+use serde_json::{Value, json};
+
+use crate::fake_proxy::{FakeProxy, TOKEN, talkative};
+use crate::run::{Folder, Ran};
+
+fn ready() -> (Folder, FakeProxy) {
+    let folder = Folder::new();
+    folder.write("token", &format!("{TOKEN}\n"));
+    (folder, FakeProxy::start(talkative()))
+}
+
+fn run(folder: &Folder, proxy: &FakeProxy, words: &[&str]) -> Ran {
+    let ran = folder.run(&[words, &["--url", &proxy.url, "--token-file", "token"]].concat());
+    assert!(!ran.out.contains(TOKEN) && !ran.err.contains(TOKEN), "{ran:?}");
+    ran
+}
+
+/// What a command asked last: the line and the body.
+fn asked(proxy: &FakeProxy) -> (String, Value) {
+    let asked = proxy.asked().pop().unwrap();
+    assert_eq!(asked.authorization, format!("Bearer {TOKEN}"));
+    (asked.line, serde_json::from_str(&asked.body).unwrap_or_default())
+}
+
+#[test]
+fn every_command_asks_what_the_api_takes() {
+    let (folder, proxy) = ready();
+    let add = ["add", "--name", "api_limit", "--scope", "per_user", "--rate", "100", "--window", "60"];
+    let grant = ["override", "--admin", "admin_123", "--reason", "emergency_access", "--duration", "60"];
+    let rule = json!({"name": "api_limit", "scope": "per_user", "rate": 100, "window_seconds": 60});
+    let granted = json!({"admin_id": "admin_123", "target_user_id": "user_456", "reason": "emergency_access", "duration_minutes": 60, "unlimited": true});
+    let doubled = json!({"admin_id": "admin_123", "target_ip": "192.0.2.0/24", "reason": "emergency_access", "duration_minutes": 60, "rate_multiplier": 2.0});
+    let explained = json!({"method": "GET", "path": "/x", "headers": [["a", "b"]], "ip_address": "192.0.2.1", "user_id": "user_456"});
+    for (words, line, body, shown) in [
+        (vec!["status"], "GET /v1/status", Value::Null, "policy.generation  3\n"),
+        (vec!["list"], "GET /v1/rules", Value::Null, "runtime"),
+        (add.to_vec(), "PUT /v1/rules/api_limit", rule, "added api_limit\n"),
+        (vec!["remove", "--name", "api_limit"], "DELETE /v1/rules/api_limit", Value::Null, "removed api_limit\n"),
+        (
+            [&grant[..], &["--user", "user_456", "--unlimited"]].concat(),
+            "POST /v1/overrides",
+            granted,
+            "granted ov-1 until 2026-01-01T01:00:00Z\n",
+        ),
+        (
+            [&grant[..], &["--ip", "192.0.2.0/24", "--multiplier", "2"]].concat(),
+            "POST /v1/overrides",
+            doubled,
+            "granted ov-1",
+        ),
+        (vec!["list", "--overrides"], "GET /v1/overrides", Value::Null, "user_456"),
+        (vec!["revoke", "ov-1"], "DELETE /v1/overrides/ov-1", Value::Null, "revoked ov-1\n"),
+        (vec!["metrics"], "GET /v1/metrics", Value::Null, "api_per_user: violations by user\n"),
+        (vec!["metrics", "--rule", "api_per_user"], "GET /v1/metrics/api_per_user", Value::Null, "0.083\n"),
+        (
+            vec!["reset", "--rule", "api_per_user"],
+            "POST /v1/metrics/api_per_user/reset",
+            Value::Null,
+            "reset the metrics of api_per_user\n",
+        ),
+        (
+            vec!["reset", "--rule", "api_per_user", "--key", "user_456"],
+            "DELETE /v1/counters?rule=api_per_user&key=user_456",
+            Value::Null,
+            "cleared",
+        ),
+        (
+            vec!["explain", "--path", "/x", "--header", "A: b", "--user", "user_456"],
+            "POST /v1/explain",
+            explained,
+            "limited by api_per_user",
+        ),
+        (vec!["audit"], "GET /v1/audit?after=0", Value::Null, "override_granted"),
+        (vec!["audit", "verify"], "GET /v1/audit?after=0", Value::Null, "audit log: ok, 3 entries, 1 to 3, head 3:"),
+    ] {
+        let out = run(&folder, &proxy, &words).clean(0);
+        assert!(out.contains(shown), "{words:?}: {out}");
+        assert_eq!(asked(&proxy), (line.to_owned(), body), "{words:?}");
+        run(&folder, &proxy, &[&words[..], &["--json"]].concat()).json();
+    }
+    let out = run(&folder, &proxy, &["metrics", "--watch", "--interval", "1", "--count", "2"]).clean(0);
+    assert_eq!(out.matches("api_per_user").count(), 4, "{out}");
+}
+
+#[test]
+fn a_no_is_status_1_and_trouble_is_2() {
+    let (folder, proxy) = ready();
+    assert_eq!(run(&folder, &proxy, &["revoke", "../rules"]).complaint(1), "tidegate: there is no such thing (404)\n");
+    assert_eq!(asked(&proxy).0, "DELETE /v1/overrides/..%2Frules");
+    let broken =
+        ["add", "--name", "broken", "--scope", "per_user", "--rate", "100", "--burst", "1000", "--window", "60"];
+    let complaint = run(&folder, &proxy, &broken).complaint(1);
+    assert!(
+        complaint.contains("the rule has mistakes (422)\n  /burst: found 1000, allowed: at most 200"),
+        "{complaint}"
+    );
+
+    folder.write("wrong", "other");
+    let flags = ["status", "--url", &proxy.url, "--token-file", "wrong"];
+    assert_eq!(folder.run(&flags).complaint(2), "tidegate: the proxy does not know this token\n");
+    folder.write("wrong", "two words");
+    assert!(folder.run(&flags).complaint(2).contains("wrong holds no token"));
+    let complaint = folder.run(&["status", "--url", &proxy.url]).complaint(2);
+    assert_eq!(complaint, "tidegate: the admin API needs a token: --token-file FILE, or TIDEGATE_TOKEN\n");
+    let environment = format!("TIDEGATE_TOKEN={TOKEN} tidegate status --url {}", proxy.url);
+    folder.shell(&environment).clean(0);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let complaint = folder.run(&["status", "--url", &format!("http://{nobody}"), "--token-file", "token"]).complaint(2);
+    assert!(complaint.starts_with(&format!("tidegate: cannot reach http://{nobody}/.tidegate: ")), "{complaint}");
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_html_is_no_answer() {
+    let folder = Folder::new();
+    folder.write("token", TOKEN);
+    let proxy = FakeProxy::start(vec![("GET /v1/status", 302, String::new()), ("GET /v1/rules", 200, "<html>".into())]);
+    assert!(run(&folder, &proxy, &["status"]).complaint(2).contains("302"));
+    assert_eq!(proxy.asked().len(), 1);
+    assert!(run(&folder, &proxy, &["list"]).complaint(2).contains("does not answer in JSON"));
+}
+
+#[test]
+fn what_lives_in_a_proxy_needs_one() {
+    let folder = Folder::new();
+    folder.write("p.json", crate::run::DEFAULT);
+    let grant = ["override", "--rule", "*", "--reason", "maintenance", "--duration", "5", "--unlimited"];
+    for (words, what) in [
+        (&grant[..], "overrides"),
+        (&["revoke", "x"], "overrides"),
+        (&["list", "--overrides"], "overrides"),
+        (&["metrics"], "metrics"),
+        (&["reset", "--rule", "a"], "metrics and counters"),
+        (&["status"], "workers and stores"),
+        (&["audit"], "audit logs"),
+        (&["audit", "verify"], "audit logs"),
+    ] {
+        let complaint = folder.run(&[words, &["--policy", "p.json"]].concat()).complaint(2);
+        assert_eq!(complaint, format!("tidegate: {what} live in a running proxy: name it with --url URL\n"));
+    }
+}
+
+#[test]
+fn an_audit_log_in_the_hosts_log_is_verified() {
+    let (folder, proxy) = ready();
+    let json = run(&folder, &proxy, &["audit", "--json"]).json();
+    let entries = lines();
+    assert_eq!(json["entries"].as_array().unwrap().len(), entries.len());
+    let log: String = entries.iter().map(|entry| format!("[2026-01-01 info] wasm log: {entry}\n")).collect();
+    folder.write("host.log", &log);
+    let out = folder.run(&["audit", "verify", "--log", "host.log"]).clean(0);
+    let head = out.trim().rsplit_once("head ").unwrap().1.to_owned();
+    folder.write("cut.log", &log.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
+    folder.run(&["audit", "verify", "--log", "cut.log"]).clean(0);
+    let out = folder.run(&["audit", "verify", "--log", "cut.log", "--head", &head]).clean(1);
+    assert!(out.starts_with("entry 3, which --head names, is not in the log\naudit log: not ok"), "{out}");
+    folder.write("cut.log", &log.replace("admin_123", "nobody"));
+    assert!(folder.run(&["audit", "verify", "--log", "cut.log"]).clean(1).contains("entry 1 was changed"));
+}
+
+/// The entries as the fake proxy writes them.
+fn lines() -> Vec<String> {
+    let routes = talkative();
+    let (.., body) = routes.iter().find(|(line, ..)| *line == "GET /v1/audit?after=0").unwrap();
+    let inside = body.trim_start_matches("{\"entries\":[").trim_end_matches("]}");
+    inside.split_inclusive("\"}").map(|entry| entry.trim_start_matches(',').to_owned()).collect()
+}

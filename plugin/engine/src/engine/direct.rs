@@ -1,0 +1,227 @@
+//! Questions that code asks by name: one rule and one key instead of a request, and what is changed about a request's
+//! question before it goes to a store. Decisions are made elsewhere, by the same code as for requests.
+
+use super::{Claim, Counted, Engine, Part, Pending};
+use crate::acquire::{Acquire, CellReply, CellRequest};
+use crate::algorithm::{Algorithm, Quota};
+use crate::decision::{Decision, Reservation, Verdict, decide};
+use crate::identity::{Kind, Subject};
+use crate::policy::{OnStoreError, Rule, Scope};
+use crate::strategy::{Reason, Relief};
+use crate::time::{Micros, Timestamp};
+
+/// How one rule counts one key: a single cell, so that a caller can ask its store without building an [`Acquire`].
+#[derive(Clone, Copy, Debug)]
+pub struct KeyedCell {
+    /// The rule's index.
+    pub rule: usize,
+    /// Whether the verdict counts: the rule is not in shadow and the key is no admin.
+    pub enforced: bool,
+    /// Whose cell it is: [`Kind::Global`] has no value, every other kind has the key.
+    pub kind: Kind,
+    /// The cell; its `subject` is 0.
+    pub request: CellRequest,
+}
+
+/// One cell of a pending request with what it stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedCell<'a> {
+    /// The rule's index.
+    pub rule: usize,
+    /// Whether the verdict counts.
+    pub enforced: bool,
+    /// Whom the cell is counted for.
+    pub subject: &'a Subject,
+    /// The cell.
+    pub request: &'a CellRequest,
+}
+
+/// What rule a key is asked for, and whether it applies.
+#[derive(Debug)]
+pub enum Keyed {
+    /// The rule is disabled, or is for other users only.
+    Unlimited,
+    /// One cell decides.
+    Cell(KeyedCell),
+    /// Several cells decide (`graceful` counts its ceiling too).
+    Cells(Pending),
+}
+
+impl Engine {
+    /// How the rule number `rule` counts `key`, which code vouches for: it is a verified user, whatever the rule's scope
+    /// is, but for a `global` rule, which has one cell for all. `cost` stands in for the rule's own; the caller has seen
+    /// to it that the rule can admit it. Endpoints, methods and addresses of the rule are not looked at: there is no
+    /// request. A key never queues. `None` where there is no such rule.
+    pub fn check_key(&self, rule: usize, key: &str, cost: Option<u64>, now: Timestamp) -> Option<Keyed> {
+        let policy = self.policy();
+        let (index, rule, counted) = (rule, policy.rules.get(rule)?, self.parts.counted.get(rule)?);
+        if !rule.enabled || (!rule.user_ids.is_empty() && !rule.user_ids.iter().any(|user| user == key)) {
+            return Some(Keyed::Unlimited);
+        }
+        let enforced = !rule.shadow && !policy.admins.user_ids.iter().any(|admin| admin == key);
+        let kind = if rule.scope == Scope::Global { Kind::Global } else { Kind::VerifiedUser };
+        let cell = |part: Part, limit: super::Limit| CellRequest {
+            subject: 0,
+            rule_id: limit.id,
+            group: super::group(limit.id, self.parts.groups),
+            algorithm: limit.algorithm,
+            quota: limit.quota,
+            cost: cost.unwrap_or(rule.cost),
+            must: enforced && part != Part::BelowCeiling,
+            may_wait: rule.strategy.queue().is_none(),
+        };
+        let Counted { own, ceiling: Some(ceiling) } = *counted else {
+            return Some(Keyed::Cell(KeyedCell { rule: index, enforced, kind, request: cell(Part::Whole, counted.own) }));
+        };
+        let parts = if enforced {
+            vec![(Part::BelowCeiling, own), (Part::Ceiling, ceiling)]
+        } else {
+            vec![(Part::Whole, own)]
+        };
+        let value = if kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
+        let acquire = Acquire {
+            now,
+            subjects: vec![Subject { kind, value }],
+            cells: parts.iter().map(|(part, limit)| cell(*part, *limit)).collect(),
+        };
+        let claims = parts.iter().map(|(part, _)| Claim { rule: index, enforced, part: *part }).collect();
+        Some(Keyed::Cells(Pending { engine: self.clone(), claims, is_grpc: false, acquire }))
+    }
+
+    /// The same question as a pending request, for a store elsewhere; `value` is the key, nothing for [`Kind::Global`].
+    pub fn pending_key(&self, cell: KeyedCell, value: Vec<u8>, now: Timestamp) -> Pending {
+        let claims = vec![Claim { rule: cell.rule, enforced: cell.enforced, part: Part::Whole }];
+        let subjects = vec![Subject { kind: cell.kind, value }];
+        let acquire = Acquire { now, subjects, cells: vec![cell.request] };
+        Pending { engine: self.clone(), claims, is_grpc: false, acquire }
+    }
+
+    /// The decision over one verdict of [`KeyedCell::verdict`].
+    pub fn decide_one(&self, verdict: Verdict) -> Decision {
+        decide(self.policy(), vec![verdict], Reason::OverQuota, false)
+    }
+
+    /// The quotas that local cells enforce for rules that do not get all of theirs while a store fails, by id.
+    pub fn local_shares(&self) -> Vec<(u64, &'static dyn Algorithm, Quota)> {
+        let shares = self.policy().rules.iter().zip(&self.parts.counted).flat_map(|(rule, counted)| {
+            let ppm = rule.local_share_ppm;
+            counted.limits().map(move |limit| (share_id(limit.id, ppm), limit.algorithm, shared(limit.quota, ppm)))
+        });
+        shares.collect()
+    }
+}
+
+impl KeyedCell {
+    /// What the cell's answer says of the rule: how long the charge must wait, what is left, when the cell is like new.
+    pub fn verdict(&self, wait: Micros, remaining: u64, reset_after: Micros) -> Verdict {
+        let reserved = wait > Micros::ZERO && self.request.must && self.request.admits(wait);
+        Verdict {
+            rule: self.rule,
+            enforced: self.enforced,
+            limited: wait > Micros::ZERO,
+            relief: if reserved { Relief::Reserved(wait) } else { Relief::None },
+            remaining,
+            reset_after,
+            retry_after: wait.saturating_sub(self.request.reach()),
+        }
+    }
+}
+
+impl Pending {
+    /// What is asked for, cell by cell.
+    pub fn asked(&self) -> impl Iterator<Item = AskedCell<'_>> {
+        self.claims.iter().zip(&self.acquire.cells).filter_map(|(claim, request)| {
+            let subject = self.acquire.subjects.get(request.subject)?;
+            Some(AskedCell { rule: claim.rule, enforced: claim.enforced, subject, request })
+        })
+    }
+
+    /// Takes `cost` for the cost of every cell. `Err` is the index of a rule that could never admit it.
+    ///
+    /// # Errors
+    /// The index of the first rule whose largest cost is smaller; nothing is changed then.
+    pub fn charge_cost(&mut self, cost: u64) -> Result<(), usize> {
+        let too_small = |(_, cell): &(&Claim, &CellRequest)| {
+            cell.must && cell.algorithm.largest_cost(&cell.quota).min(cell.quota.rate.get()) < cost
+        };
+        if let Some((claim, _)) = self.claims.iter().zip(&self.acquire.cells).find(too_small) {
+            return Err(claim.rule);
+        }
+        self.acquire.cells.iter_mut().for_each(|cell| cell.cost = cost);
+        Ok(())
+    }
+
+    /// Lifts the rules for which `lifted` says so: their cells are charged where they conform, their verdicts do not
+    /// count. What a grant or the kill switch does; it leaves no debt behind.
+    pub fn lift(&mut self, lifted: impl Fn(&Rule) -> bool) {
+        let policy = self.engine.policy();
+        for (claim, cell) in self.claims.iter_mut().zip(&mut self.acquire.cells) {
+            if policy.rules.get(claim.rule).is_some_and(&lifted) {
+                (claim.enforced, cell.must) = (false, false);
+            }
+        }
+    }
+
+    /// What is left to ask of local cells after the store failed; `Err` where that failure decides already. A rule that
+    /// says `deny` denies, one that says `allow` is not counted, and the others count their `local_share`.
+    /// `instead` stands in for what the rules say.
+    ///
+    /// # Errors
+    /// The same request, to be resumed with [`crate::acquire::StoreError`].
+    pub fn after_store_error(mut self, instead: Option<OnStoreError>) -> Result<Self, Self> {
+        let engine = self.engine.clone();
+        let says = |claim: &Claim| {
+            let rule = engine.policy().rules.get(claim.rule)?;
+            Some((instead.unwrap_or(rule.on_store_error), rule.local_share_ppm))
+        };
+        let denies = |claim: &Claim| claim.enforced && matches!(says(claim), Some((OnStoreError::Deny, _)));
+        if self.claims.iter().any(denies) {
+            return Err(self);
+        }
+        let mut kept = (Vec::new(), Vec::new());
+        for (claim, mut cell) in self.claims.iter().copied().zip(self.acquire.cells.iter().copied()) {
+            let Some((OnStoreError::Local, ppm)) = says(&claim) else { continue };
+            cell.rule_id = share_id(cell.rule_id, ppm);
+            cell.quota = shared(cell.quota, ppm);
+            kept.0.push(claim);
+            kept.1.push(cell);
+        }
+        if kept.1.is_empty() {
+            return Err(self);
+        }
+        (self.claims, self.acquire.cells) = kept;
+        Ok(self)
+    }
+
+    /// What a store has charged for this question.
+    pub fn into_reservation(self, cells: Vec<CellReply>) -> Reservation {
+        Reservation { acquire: self.acquire, cells }
+    }
+
+    /// The decision where a store failed and `instead` stands in for what the rules say.
+    pub fn fail(self, instead: Option<OnStoreError>) -> Decision {
+        let policy = self.engine.policy();
+        let verdicts = self.claims.iter().filter_map(|claim| {
+            let says = instead.unwrap_or(policy.rules.get(claim.rule)?.on_store_error);
+            Some(Verdict {
+                limited: says == OnStoreError::Deny,
+                ..Verdict::conforming(claim.rule, claim.enforced)
+            })
+        });
+        decide(policy, Verdict::merge(verdicts), Reason::StoreFailed, self.is_grpc)
+    }
+}
+
+/// Cells that count a share are other cells than those that count the whole. A whole share is the whole.
+fn share_id(id: u64, ppm: u32) -> u64 {
+    if ppm == 1_000_000 { id } else { id.rotate_left(32) ^ u64::from(ppm) }
+}
+
+/// A share of a quota in millionths, rounded down, at least one unit.
+fn shared(quota: Quota, ppm: u32) -> Quota {
+    let part = |count: core::num::NonZeroU64| {
+        let product = u128::from(count.get()).saturating_mul(u128::from(ppm)) / 1_000_000;
+        u64::try_from(product).ok().and_then(core::num::NonZeroU64::new).unwrap_or(core::num::NonZeroU64::MIN)
+    };
+    Quota { rate: part(quota.rate), burst: part(quota.burst), ..quota }
+}
