@@ -113,6 +113,13 @@ impl Request {
         self
     }
 
+    /// Removes a header, for example a pseudo-header.
+    #[must_use]
+    pub fn without_header(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
     /// Sets the body, which arrives in one piece.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {

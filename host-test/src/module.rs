@@ -69,6 +69,12 @@ impl Module {
         Arc::ptr_eq(&self.compiled, &other.compiled) || self.compiled.bytes == other.compiled.bytes
     }
 
+    /// Everything the plugin imports, as `module.name`, in the module's order.
+    pub fn imports(&self) -> Vec<String> {
+        let module = &self.compiled.module;
+        module.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
+    }
+
     /// Names of everything the plugin exports, in the module's order.
     pub fn exports(&self) -> Vec<String> {
         let module = &self.compiled.module;

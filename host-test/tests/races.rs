@@ -90,7 +90,7 @@ fn host_calls_are_counted_by_kind_and_from_zero_again() {
     assert_eq!(calls.of_kind(CallKind::WritesShared), 1);
     // The commands, and the value.
     assert_eq!(calls.of_kind(CallKind::ReturnsBytes), 2);
-    assert_eq!(calls.total(), calls.iter().map(|(_, count)| count).sum());
+    assert_eq!(calls.total(), calls.iter().map(|(_, count)| count).sum::<u64>());
     host.reset_calls();
     assert_eq!(host.calls().total(), 0);
 }

@@ -61,7 +61,9 @@ fn faults(file: &File, module: Option<&Module>) -> Vec<String> {
                 assert_eq!(wasm.len(), native.len());
                 let pairs = native.iter().zip(&wasm).enumerate();
                 faults.extend(pairs.filter(|(_, (native, wasm))| native != wasm).map(|(number, (native, wasm))| {
-                    format!(".wasm, {workers} workers, request number {number}:\n  native {native:?}\n  .wasm  {wasm:?}")
+                    format!(
+                        ".wasm, {workers} workers, request number {number}:\n  native {native:?}\n  .wasm  {wasm:?}"
+                    )
                 }));
                 let unmet = scenario.differences(&wasm);
                 faults.extend(unmet.into_iter().map(|fault| format!(".wasm, {workers} workers, {fault}")));
@@ -109,8 +111,9 @@ fn every_shipped_policy_has_a_scenario() {
     let used: BTreeSet<String> =
         files().iter().filter_map(|file| file.scenario.policy.as_str().map(str::to_owned)).collect();
     for entry in std::fs::read_dir(folder().join("../../policies")).unwrap() {
-        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        if name.ends_with(".json") && name != "schema.json" {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if path.extension().is_some_and(|extension| extension == "json") && name != "schema.json" {
             assert!(used.contains(&format!("../../policies/{name}")), "no scenario shows policies/{name}");
         }
     }

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod demo;
+pub mod edge;
 pub mod envoy;
 pub mod load;
 pub mod open_files;

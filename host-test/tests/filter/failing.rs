@@ -17,12 +17,17 @@ fn two_slots(more: &str) -> String {
 #[test]
 fn a_store_that_cannot_be_read_allows_unless_the_rule_says_deny() {
     let module = module_or_skip!();
-    for (more, passes) in [("", true), (r#", "on_store_error": "allow""#, true), (r#", "on_store_error": "deny""#, false)] {
+    for (more, passes) in
+        [("", true), (r#", "on_store_error": "allow""#, true), (r#", "on_store_error": "deny""#, false)]
+    {
         let (host, id) = serve(&module, 1, &two_slots(more));
         host.refuse_calls("proxy_get_shared_data", Status::InternalFailure);
         let stream = host.request(0, &id, from("a"));
         assert_eq!(passed(&stream), passes, "{more}");
-        assert_eq!(stream.set_property(&["tidegate.outcome"]).unwrap(), if passes { &b"allowed"[..] } else { b"limited" });
+        assert_eq!(
+            stream.set_property(&["tidegate.outcome"]).unwrap(),
+            if passes { &b"allowed"[..] } else { b"limited" }
+        );
         host.refuse_calls("proxy_get_shared_data", Status::Ok);
         assert_eq!(passing(&host, &id, 1, 20, &from("a")), 10, "nothing was charged meanwhile");
         assert_nothing_died(&host);

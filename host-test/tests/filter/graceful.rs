@@ -1,6 +1,6 @@
 //! Reduced forms: what the upstream and the client see of them.
 
-use crate::tidegate::{from, module_or_skip, passed, policy, rule, serve};
+use crate::tidegate::{from, passed, policy, rule, serve};
 use tidegate_host_test::{Host, Outcome, PluginId, Request, Response, Stream, Upstream};
 
 fn served(more: &str) -> Option<(Host, PluginId)> {
@@ -23,7 +23,8 @@ fn forward_changes_headers_path_and_cluster_for_the_upstream_and_marks_both_side
         return;
     };
     host.set_upstream(Upstream::Direct(Response::new(200).header("x-tidegate-degraded", "the upstream's")));
-    let request = Request::post("/full?a=1", "kept").header("x-user", "a").header("accept", "text/html").header("x-mode", "full");
+    let request =
+        Request::post("/full?a=1", "kept").header("x-user", "a").header("accept", "text/html").header("x-mode", "full");
     let first = host.request(0, &id, request.clone()).upstream_request().unwrap();
     assert_eq!(first.headers.get("x-tidegate-degraded"), None);
     assert_eq!(first.headers.text(":path").as_deref(), Some("/full?a=1"));
@@ -64,7 +65,8 @@ fn respond_answers_without_the_upstream() {
 
 #[test]
 fn the_ceiling_refuses_and_counts_every_request_of_the_rule() {
-    let Some((host, id)) = served(r#", "strategy": {"type": "graceful", "forward": {"path": "/lite"}, "ceiling": 5.0}"#)
+    let Some((host, id)) =
+        served(r#", "strategy": {"type": "graceful", "forward": {"path": "/lite"}, "ceiling": 5.0}"#)
     else {
         return;
     };

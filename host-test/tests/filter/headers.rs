@@ -129,7 +129,9 @@ fn grpc_gets_its_own_answer_and_what_only_says_so_gets_http() {
         assert_eq!(answer.headers.text("grpc-retry-pushback-ms").as_deref(), Some("60000"));
         assert_eq!(answer.headers.text("content-type").as_deref(), Some("application/grpc"));
     }
-    for (method, content) in [("GET", "application/grpc"), ("POST", "application/grpc-web"), ("PUT", "application/grpc")] {
+    for (method, content) in
+        [("GET", "application/grpc"), ("POST", "application/grpc-web"), ("PUT", "application/grpc")]
+    {
         let answer = call(method, content);
         assert_eq!(answer.status(), 429, "{method} {content}");
         assert_eq!(answer.headers.get("grpc-status"), None, "{method} {content}");

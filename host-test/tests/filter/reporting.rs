@@ -10,7 +10,8 @@ fn counter(host: &Host, name: &str) -> u64 {
 #[test]
 fn every_metric_is_there_before_the_first_request() {
     let module = module_or_skip!();
-    let (host, id) = serve(&module, 2, &policy(&[rule("a", "global", 1, 60, ""), rule("b", "per_ip", 9, 60, "")].join(",")));
+    let (host, id) =
+        serve(&module, 2, &policy(&[rule("a", "global", 1, 60, ""), rule("b", "per_ip", 9, 60, "")].join(",")));
     let before: Vec<String> = host.metrics().names().into_iter().map(str::to_owned).collect();
     for rule in ["a", "b"] {
         for verdict in ["allowed", "limited", "degraded", "delayed", "queued", "shadow_limited"] {
@@ -29,7 +30,13 @@ fn requests_and_verdicts_are_counted_over_all_workers() {
         rule("all", "global", 100, 60, ""),
         rule("user", "per_user", 2, 60, r#", "endpoints": ["/limited"]"#),
         rule("shadowed", "per_user", 1, 60, r#", "mode": "shadow", "endpoints": ["/limited"]"#),
-        rule("mild", "per_user", 1, 60, r#", "endpoints": ["/mild"], "strategy": {"type": "graceful", "forward": {"path": "/x"}}"#),
+        rule(
+            "mild",
+            "per_user",
+            1,
+            60,
+            r#", "endpoints": ["/mild"], "strategy": {"type": "graceful", "forward": {"path": "/x"}}"#,
+        ),
         rule("slow", "per_user", 60, 60, r#", "burst": 1, "endpoints": ["/slow"], "strategy": "throttle""#),
     ];
     let (host, id) = serve(&module, 2, &policy(&rules.join(",")));

@@ -121,7 +121,8 @@ fn every_algorithm_holds_until_it_admits() {
         println!("throttle 20/s, 60 at once, {algorithm}: {passed} passed in {took:.0} ms, at most {found} in 1 s");
         // Only the leaky bucket has a depth: what its `burst` holds, and the one that passes at once.
         let wanted = if algorithm == "leaky_bucket" { 41 } else { 60 };
-        assert!((wanted..=wanted + 2).contains(&passed), "{algorithm}: {passed}");
+        // One more for every 50 ms that the sixty take to come.
+        assert!((wanted..=(wanted + 12).min(60)).contains(&passed), "{algorithm}: {passed}");
         assert_eq!(passed + with_status(&answers, 429), 60);
         // What is late meets what is on time.
         assert!(found <= most + 6, "{algorithm}: {found} in one second");

@@ -71,13 +71,15 @@ impl Engine {
             may_wait: rule.strategy.queue().is_none(),
         };
         let Counted { own, ceiling: Some(ceiling) } = *counted else {
-            return Some(Keyed::Cell(KeyedCell { rule: index, enforced, kind, request: cell(Part::Whole, counted.own) }));
+            return Some(Keyed::Cell(KeyedCell {
+                rule: index,
+                enforced,
+                kind,
+                request: cell(Part::Whole, counted.own),
+            }));
         };
-        let parts = if enforced {
-            vec![(Part::BelowCeiling, own), (Part::Ceiling, ceiling)]
-        } else {
-            vec![(Part::Whole, own)]
-        };
+        let parts =
+            if enforced { vec![(Part::BelowCeiling, own), (Part::Ceiling, ceiling)] } else { vec![(Part::Whole, own)] };
         let value = if kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
         let acquire = Acquire {
             now,
@@ -114,7 +116,7 @@ impl Engine {
 impl KeyedCell {
     /// What the cell's answer says of the rule: how long the charge must wait, what is left, when the cell is like new.
     pub fn verdict(&self, wait: Micros, remaining: u64, reset_after: Micros) -> Verdict {
-        let reserved = wait > Micros::ZERO && self.request.must && self.request.admits(wait);
+        let reserved = self.request.must && self.request.admits(wait);
         Verdict {
             rule: self.rule,
             enforced: self.enforced,
@@ -203,10 +205,7 @@ impl Pending {
         let policy = self.engine.policy();
         let verdicts = self.claims.iter().filter_map(|claim| {
             let says = instead.unwrap_or(policy.rules.get(claim.rule)?.on_store_error);
-            Some(Verdict {
-                limited: says == OnStoreError::Deny,
-                ..Verdict::conforming(claim.rule, claim.enforced)
-            })
+            Some(Verdict { limited: says == OnStoreError::Deny, ..Verdict::conforming(claim.rule, claim.enforced) })
         });
         decide(policy, Verdict::merge(verdicts), Reason::StoreFailed, self.is_grpc)
     }

@@ -1,0 +1,86 @@
+//! What JavaScript asks about a policy and its counters, in JSON: never on the way of a request. JSON is written by the
+//! engine's own nodes, which are in the module anyway.
+
+use tidegate_engine::policy::{Mistake, Mistakes, Node, Policy, Rule, UserSource, Warning};
+use tidegate_engine::{Engine, Micros};
+
+/// An object of named members.
+pub(crate) fn object<const N: usize>(members: [(&str, Node); N]) -> Node {
+    Node::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// A string.
+pub(crate) fn text(text: &str) -> Node {
+    Node::Text(text.to_owned())
+}
+
+/// A count; above 2^63 it no longer counts.
+pub(crate) fn number(number: u64) -> Node {
+    Node::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// A list.
+pub(crate) fn list<T>(entries: impl IntoIterator<Item = T>, node: impl Fn(T) -> Node) -> Node {
+    Node::List(entries.into_iter().map(node).collect())
+}
+
+/// Whole milliseconds, rounded up.
+pub(crate) fn millis(length: Micros) -> Node {
+    number(length.millis_ceil())
+}
+
+/// The mistakes of a policy: `{"mistakes": [{pointer, found, allowed, suggestion, message}], "left_off": 0}`.
+pub(crate) fn mistakes(mistakes: &Mistakes) -> String {
+    let mistake = |mistake: &Mistake| {
+        object([
+            ("pointer", text(&mistake.pointer)),
+            ("found", text(&mistake.found)),
+            ("allowed", text(&mistake.allowed)),
+            ("suggestion", mistake.suggestion.as_deref().map_or(Node::Null, text)),
+            ("message", text(&mistake.to_string())),
+        ])
+    };
+    let left_off = number(mistakes.left_off() as u64);
+    object([("mistakes", list(mistakes, mistake)), ("left_off", left_off)]).to_json()
+}
+
+/// What the JavaScript side must know of a policy: its rules, the headers that can make a difference, the metadata
+/// that requests may bring, and the warnings.
+pub(crate) fn policy(engine: &Engine) -> String {
+    let policy = engine.policy();
+    let rule = |rule: &Rule| {
+        object([
+            ("name", text(&rule.name)),
+            ("strategy", text(rule.strategy.name())),
+            ("largest_cost", number(rule.rate().min(rule.algorithm.largest_cost(&rule.quota)))),
+        ])
+    };
+    let warning =
+        |warning: &Warning| object([("pointer", text(&warning.pointer)), ("message", text(&warning.message))]);
+    let described = object([
+        ("rules", list(&policy.rules, rule)),
+        ("headers", list(headers(policy), text)),
+        ("metadata", list(engine.metadata_sources(), |path| text(&path.join("/")))),
+        ("warnings", list(&policy.warnings, warning)),
+    ]);
+    described.to_json()
+}
+
+/// The names of the headers that can change a decision, in lower case.
+fn headers(policy: &Policy) -> Vec<&str> {
+    // gRPC calls and upgrades are answered in their own way.
+    let mut names = vec!["content-type", "upgrade"];
+    names.extend(policy.identity.trusted_hops.map(|_| "x-forwarded-for"));
+    for source in &policy.identity.user {
+        let name = match source {
+            UserSource::Metadata(_) => continue,
+            UserSource::Header { name, .. } => name,
+            UserSource::Cookie(_) => "cookie",
+            UserSource::JwtClaim { header, .. } => header,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}

@@ -1,0 +1,18 @@
+// Runs the suite and the scenarios in Node, Deno or Bun, over the installed package. Usage: run.mjs SCENARIOS.json
+import { readFileSync } from "node:fs";
+import process from "node:process";
+import * as tidegate from "tidegate";
+import { memoryBuffer } from "./node_modules/tidegate/lib/engine.js";
+import { runScenarios } from "./scenarios.mjs";
+import { runSuite } from "./suite.mjs";
+
+const { lines, passed, failed } = await runSuite(tidegate, { memoryBuffer });
+console.log(lines.join("\n"));
+const scenarios = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const { compared, differences, left } = await runScenarios(tidegate, scenarios);
+console.log(differences.slice(0, 20).join("\n"));
+const count = Object.keys(scenarios).length;
+console.log(`${count} scenarios, ${compared} decisions compared, ${differences.length} differ; only in the proxy: ${left.join(", ") || "none"}`);
+const wrong = failed + (differences.length > 0 || compared === 0 ? 1 : 0);
+console.log(`${passed + (wrong > failed ? 0 : 1)} passed, ${wrong} failed`);
+process.exit(wrong > 0 ? 1 : 0);

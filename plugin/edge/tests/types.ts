@@ -1,0 +1,24 @@
+// Compiled, not run: the types must take what the README shows.
+import { denoKv, durableObject, memory, PolicyError, Ratelimit, type Decision } from "tidegate";
+import { RatelimitObject } from "tidegate/durable-object";
+import { ratelimit } from "tidegate/hono";
+
+export { RatelimitObject };
+
+export async function use(request: Request, namespace: { idFromName(name: string): string; get(id: string): object }): Promise<Response> {
+  const limiter = new Ratelimit({ policy: { version: 1, rules: [] }, store: memory({ maxKeys: 2048 }), onStoreError: "deny" });
+  const decision: Decision = await limiter.limit(request, { ip: "192.0.2.1", user: "u", cost: 2, wait: true, signal: request.signal });
+  if (!decision.success) return decision.response();
+  const simple = Ratelimit.quota({ rate: 10, window: "10 s", algorithm: "sliding_window", store: durableObject(namespace, { shards: 4 }) });
+  const { success, limit, remaining, reset, retryAfter, rule, reason, headers, pending, degraded, delayMs } = await simple.limit("user-1", { cost: 2 });
+  await simple.limit({ key: "user-1" });
+  await simple.limit({ method: "GET", path: "/", headers: { accept: ["a", "b"] }, ip: "192.0.2.1" });
+  // @ts-expect-error: a key is text
+  await simple.limit(1);
+  // @ts-expect-error: there is no such algorithm
+  Ratelimit.quota({ rate: 1, window: 1, algorithm: "token_buket" });
+  const given = limiter.grant({ admin_id: "ops", target_user_id: "u", reason: "testing", duration_minutes: 5, unlimited: true });
+  limiter.revoke(given.override_id);
+  const error = new PolicyError();
+  return Response.json([success, limit, remaining, reset, retryAfter, rule, reason, headers, pending, degraded, delayMs, limiter.metrics().cells, error.mistakes, denoKv, ratelimit(limiter)]);
+}
