@@ -57,14 +57,21 @@ fn every_answer_is_json_that_nobody_stores() {
 #[test]
 fn every_mistake_of_a_rule_is_told_with_pointers_into_it() {
     let Some(at) = console() else { return };
-    let said = at.write("PUT", "/v1/rules/x", r#"{"scope": "per_usr", "rate": 0, "window_seconds": 60, "brust": 1}"#, 422);
+    let said =
+        at.write("PUT", "/v1/rules/x", r#"{"scope": "per_usr", "rate": 0, "window_seconds": 60, "brust": 1}"#, 422);
     let pointers: Vec<&str> =
         said["mistakes"].as_array().unwrap().iter().map(|mistake| mistake["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, ["/scope", "/rate", "/brust"], "{said}");
     assert_eq!(said["mistakes"][2]["suggestion"], "burst");
-    let said = at.write("PUT", "/v1/rules/x", r#"{"scope": "global", "rate": 5, "window_seconds": 60, "burst": 50}"#, 422);
+    let said =
+        at.write("PUT", "/v1/rules/x", r#"{"scope": "global", "rate": 5, "window_seconds": 60, "burst": 50}"#, 422);
     assert_eq!(said["mistakes"][0]["pointer"], "/burst", "what the whole policy's check finds");
-    let said = at.write("PUT", "/v1/rules/x", r#"{"scope": "global", "rate": 5, "window_seconds": 60, "replaces": ["api_per_usr"]}"#, 422);
+    let said = at.write(
+        "PUT",
+        "/v1/rules/x",
+        r#"{"scope": "global", "rate": 5, "window_seconds": 60, "replaces": ["api_per_usr"]}"#,
+        422,
+    );
     assert_eq!(said["mistakes"][0]["suggestion"], "api_per_user");
     assert_eq!(at.get("/v1/rules")["generation"], 0, "nothing was changed");
 }
@@ -100,7 +107,12 @@ fn bodies_have_a_type_and_a_size() {
 
 #[test]
 fn counters_are_looked_at_and_cleared_without_being_charged() {
-    let rules = [per_user(), rule("all", "global", 50, 60, ""), rule("ip", "per_ip", 40, 60, ""), rule("path", "per_endpoint", 30, 60, r#", "endpoints": ["/*"]"#)];
+    let rules = [
+        per_user(),
+        rule("all", "global", 50, 60, ""),
+        rule("ip", "per_ip", 40, 60, ""),
+        rule("path", "per_endpoint", 30, 60, r#", "endpoints": ["/*"]"#),
+    ];
     let Some(at) = console_of(&policy("", &rules.join(","))) else { return };
     assert_eq!(at.passing("u", 9), 3);
     let left = |query: &str| at.get(&format!("/v1/counters?rule={query}"))["rules"][0]["remaining"].clone();
@@ -156,7 +168,12 @@ fn the_audit_trail_holds_and_its_lines_stand_in_the_log() {
     let id = at.grant(r#""target_user_id": "<img src=x onerror=alert(1)> \u202e zoë", "unlimited": true"#);
     at.write("DELETE", &format!("/v1/overrides/{id}"), "", 204);
     for number in 0..300 {
-        at.write("PUT", "/v1/rules/x", &format!(r#"{{"scope": "global", "rate": {}, "window_seconds": 60}}"#, 1000 + number), 200);
+        at.write(
+            "PUT",
+            "/v1/rules/x",
+            &format!(r#"{{"scope": "global", "rate": {}, "window_seconds": 60}}"#, 1000 + number),
+            200,
+        );
     }
     let shown = at.get("/v1/audit");
     assert_eq!((shown["head"]["seq"].as_u64(), &shown["truncated"]), (Some(302), &json!(true)));
@@ -179,7 +196,9 @@ fn two_workers_that_change_at_once_lose_nothing() {
         let id = at.id.clone();
         // Just before worker 0 stores its change, worker 1 makes one.
         at.host.before_call(tidegate_host_test::Thread::Worker(0), "proxy_set_shared_data", 1, move |host| {
-            let body = format!(r#"{{"target_user_id": "b{number}", "unlimited": true, "reason": "other", "duration_minutes": 5}}"#);
+            let body = format!(
+                r#"{{"target_user_id": "b{number}", "unlimited": true, "reason": "other", "duration_minutes": 5}}"#
+            );
             let request = Request::post("/.tidegate/v1/overrides", body)
                 .header("authorization", format!("Bearer {WRITE}"))
                 .header("content-type", "application/json");

@@ -68,7 +68,8 @@ impl Console {
 
     /// Calls the API with a token and a body.
     pub(crate) fn call(&self, token: &str, method: &str, path: &str, body: &str) -> Said {
-        let mut request = Request::new(method, &format!("/.tidegate{path}")).header("authorization", format!("Bearer {token}"));
+        let mut request =
+            Request::new(method, &format!("/.tidegate{path}")).header("authorization", format!("Bearer {token}"));
         if !body.is_empty() {
             request = request.header("content-type", "application/json").body(body);
         }

@@ -51,8 +51,23 @@ fn whoever_has_no_right_token_learns_nothing() {
     let Some(at) = console() else { return };
     let mut answers = Vec::new();
     let almost = &WRITE[..WRITE.len() - 1];
-    for authorization in ["", "Bearer", "Bearer ", "Bearer x", &format!("Bearer {almost}"), &format!("Basic {WRITE}"), &format!("Bearer {}", "a".repeat(60_000))] {
-        for (method, path) in [("GET", "/v1/rules"), ("POST", "/v1/overrides"), ("PATCH", "/v9/none"), ("GET", ""), ("OPTIONS", "/v1/rules"), ("DELETE", "/v1/overrides/ov_1")] {
+    for authorization in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        &format!("Bearer {almost}"),
+        &format!("Basic {WRITE}"),
+        &format!("Bearer {}", "a".repeat(60_000)),
+    ] {
+        for (method, path) in [
+            ("GET", "/v1/rules"),
+            ("POST", "/v1/overrides"),
+            ("PATCH", "/v9/none"),
+            ("GET", ""),
+            ("OPTIONS", "/v1/rules"),
+            ("DELETE", "/v1/overrides/ov_1"),
+        ] {
             for body in ["", "{}", "{"] {
                 let path = format!("/.tidegate{path}?token={WRITE}");
                 let mut request = Request::new(method, &path).header("cookie", format!("token={WRITE}"));
@@ -61,7 +76,9 @@ fn whoever_has_no_right_token_learns_nothing() {
                 }
                 let said = at.send(1, request.body(body));
                 let response = said.stream.response().unwrap();
-                let lines: Vec<_> = ["content-type", "www-authenticate", "cache-control", "allow"].map(|name| response.headers.text(name)).into();
+                let lines: Vec<_> = ["content-type", "www-authenticate", "cache-control", "allow"]
+                    .map(|name| response.headers.text(name))
+                    .into();
                 answers.push((said.status, lines, response.text()));
             }
         }
@@ -105,13 +122,23 @@ fn other_hosts_get_nothing() {
         assert_eq!(said.header("access-control-allow-origin"), "");
         said.status
     };
-    assert_eq!(["admin.internal", "ADMIN.internal:8080", "evil.test", "admin.internal.evil.test"].map(send), [200, 200, 404, 404]);
+    assert_eq!(
+        ["admin.internal", "ADMIN.internal:8080", "evil.test", "admin.internal.evil.test"].map(send),
+        [200, 200, 404, 404]
+    );
 }
 
 #[test]
 fn a_rule_reaches_no_cluster_that_the_file_does_not_give_it() {
-    let queued = rule("q", "per_user", 1, 60, r#", "strategy": {"type": "queue", "cluster": "jobs", "authority": "jobs"}"#);
-    let chosen = rule("g", "per_user", 9, 60, r#", "strategy": {"type": "graceful", "forward": {"cluster_header": {"name": "x-cluster", "cluster": "lite"}}}"#);
+    let queued =
+        rule("q", "per_user", 1, 60, r#", "strategy": {"type": "queue", "cluster": "jobs", "authority": "jobs"}"#);
+    let chosen = rule(
+        "g",
+        "per_user",
+        9,
+        60,
+        r#", "strategy": {"type": "graceful", "forward": {"cluster_header": {"name": "x-cluster", "cluster": "lite"}}}"#,
+    );
     let Some(at) = console_of(&policy("", &[queued, chosen].join(","))) else { return };
     let put = |name: &str, strategy: &str, status: u16| {
         let body = format!(r#"{{"scope": "per_user", "rate": 5, "window_seconds": 60, "strategy": {strategy}}}"#);
@@ -123,7 +150,11 @@ fn a_rule_reaches_no_cluster_that_the_file_does_not_give_it() {
     put("q", r#"{"type": "queue", "cluster": "jobs", "authority": "jobs", "max_attempts": 2}"#, 200);
     put("x", r#"{"type": "graceful", "forward": {"cluster_header": {"name": "x-cluster", "cluster": "xds"}}}"#, 422);
     put("x", r#"{"type": "graceful", "forward": {"headers": {"X-Cluster": "xds"}}}"#, 422);
-    put("g", r#"{"type": "graceful", "forward": {"cluster_header": {"name": "x-cluster", "cluster": "lite"}, "path": "/l"}}"#, 200);
+    put(
+        "g",
+        r#"{"type": "graceful", "forward": {"cluster_header": {"name": "x-cluster", "cluster": "lite"}, "path": "/l"}}"#,
+        200,
+    );
 }
 
 #[test]
@@ -155,7 +186,8 @@ fn secrets_are_never_shown() {
     let metrics = at.get("/v1/metrics");
     let users = &metrics["rules"]["api_per_user"]["violations"]["users"];
     assert!(users[0]["key"].as_str().unwrap().starts_with("sha256:"), "{metrics}");
-    let everything: Vec<Value> = ["/v1/status", "/v1/rules", "/v1/overrides", "/v1/audit"].iter().map(|path| at.get(path)).collect();
+    let everything: Vec<Value> =
+        ["/v1/status", "/v1/rules", "/v1/overrides", "/v1/audit"].iter().map(|path| at.get(path)).collect();
     let text = format!("{metrics}{everything:?}{:?}", messages(&at.host, LogLevel::Trace));
     for secret in ["s3cret", WRITE, &xtask::envoy::fetch::hex_sha256(WRITE.as_bytes())] {
         assert!(!text.contains(secret), "{secret}");

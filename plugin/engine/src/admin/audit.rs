@@ -48,7 +48,8 @@ pub struct Trail {
 impl Entry {
     /// SHA-256 over what precedes and what happened, a line each. A JSON text has no line break, and no other part may.
     fn hash(&self) -> String {
-        let lines = [&self.prev, &self.seq.to_string(), &self.at, &self.actor, &self.action, &self.detail.to_json()];
+        let lines =
+            [&self.prev, &self.seq.to_string(), &self.at, &self.actor, &self.action, &sorted(&self.detail).to_json()];
         let mut hasher = Sha256::new();
         for line in lines {
             hasher.update(line.as_bytes());
@@ -96,6 +97,23 @@ impl Entry {
             prev: word("prev")?,
             hash: word("hash")?,
         })
+    }
+}
+
+/// A value with the members of every object in the order of their names: tools that read and write JSON may change it,
+/// and a trail that went through one must still be whole.
+fn sorted(node: &Node) -> Node {
+    match node {
+        Node::List(entries) => Node::List(entries.iter().map(sorted).collect()),
+        Node::Object(members) => {
+            let mut ordered: Vec<(String, Node)> = Vec::with_capacity(members.len());
+            for (name, value) in members {
+                let at = ordered.partition_point(|(known, _)| known <= name);
+                ordered.insert(at, (name.clone(), sorted(value)));
+            }
+            Node::Object(ordered)
+        }
+        _ => node.clone(),
     }
 }
 

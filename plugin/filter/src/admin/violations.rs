@@ -168,7 +168,7 @@ impl Violations {
             };
             let reset: Vec<u64> = baselines
                 .iter()
-                .filter(|baseline| baseline.at > stored.at)
+                .filter(|baseline| baseline.at >= stored.at)
                 .map(|baseline| topk::group_of(&baseline.rule))
                 .collect();
             for (mine, mut theirs) in merged.iter_mut().zip(stored.sketches) {
