@@ -148,6 +148,7 @@ fn hash(group: u64, key: &str) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The audit trail: entries that each carry the hash of the one before, so that an edit, a gap or another order shows.
 //! What is cut off at the end shows only to whoever noted the head elsewhere: the host's log has every entry.
 
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 
@@ -79,7 +79,7 @@ impl Entry {
                 line.push(c);
             } else {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    line.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(line, "\\u{unit:04x}");
                 }
             }
         }
@@ -207,23 +207,7 @@ impl fmt::Display for Fault {
 /// The first thing that is wrong.
 pub fn verify(trail: &[u8], head: Option<(u64, &str)>) -> Result<usize, Fault> {
     let whole = json::parse(trail).ok().and_then(|node| node.get("entries").map(|list| list.entries().to_vec()));
-    let nodes = match whole {
-        Some(nodes) => nodes,
-        None => {
-            let lines =
-                trail.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
-            let parse = |(index, line): (usize, &[u8])| {
-                // A host puts its own words before the entry.
-                let start = line.iter().position(|byte| *byte == b'{').unwrap_or(0);
-                let entry = line.get(start..).unwrap_or_default();
-                json::parse(entry).map_err(|_| Fault::Unreadable(index.saturating_add(1)))
-            };
-            let mut nodes = lines.map(parse).collect::<Result<Vec<Node>, _>>()?;
-            // Failed logins are a trail of their own.
-            nodes.retain(|node| node.word("action") != Some(LOGIN_FAILED));
-            nodes
-        }
-    };
+    let nodes = if let Some(nodes) = whole { nodes } else { entries_in_lines(trail)? };
     let mut last: Option<Entry> = None;
     for (index, node) in nodes.iter().enumerate() {
         let entry = Entry::read(node).ok_or(Fault::Unreadable(index.saturating_add(1)))?;
@@ -243,6 +227,21 @@ pub fn verify(trail: &[u8], head: Option<(u64, &str)>) -> Result<usize, Fault> {
         return Err(Fault::OtherHead);
     }
     Ok(nodes.len())
+}
+
+/// The entries of a log, a line each.
+fn entries_in_lines(log: &[u8]) -> Result<Vec<Node>, Fault> {
+    let lines = log.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let parse = |(index, line): (usize, &[u8])| {
+        // A host puts its own words before the entry.
+        let start = line.iter().position(|byte| *byte == b'{').unwrap_or(0);
+        let entry = line.get(start..).unwrap_or_default();
+        json::parse(entry).map_err(|_| Fault::Unreadable(index.saturating_add(1)))
+    };
+    let mut nodes = lines.map(parse).collect::<Result<Vec<Node>, _>>()?;
+    // Failed logins are a trail of their own.
+    nodes.retain(|node| node.word("action") != Some(LOGIN_FAILED));
+    Ok(nodes)
 }
 
 #[cfg(test)]

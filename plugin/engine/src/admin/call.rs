@@ -193,7 +193,7 @@ impl Query {
     fn rest_is_empty(mut self) -> Result<(), Mistakes> {
         let known = if self.known.is_empty() { "none here".to_owned() } else { self.known.join(", ") };
         for (name, _) in &self.parameters {
-            let name: String = name.chars().take(64).filter(|c| c.is_ascii_graphic()).collect();
+            let name: String = name.chars().take(64).filter(char::is_ascii_graphic).collect();
             let mistake = Mistake::new("", format!("the parameter \"{name}\""), known.clone());
             self.mistakes.add(mistake.suggesting(&name, self.known.iter().copied()));
         }

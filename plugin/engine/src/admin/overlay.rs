@@ -101,13 +101,9 @@ fn within(mistakes: &Mistakes, index: usize) -> Mistakes {
     let prefix = format!("/rules/{index}");
     let mut inner = Mistakes::default();
     for mistake in mistakes {
-        let mut mistake = mistake.clone();
-        if let Some(rest) =
-            mistake.pointer.strip_prefix(&prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        {
-            mistake.pointer = rest.to_owned();
-        }
-        inner.add(mistake);
+        let rest = mistake.pointer.strip_prefix(&prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let pointer = rest.unwrap_or(&mistake.pointer).to_owned();
+        inner.add(Mistake { pointer, ..mistake.clone() });
     }
     inner
 }

@@ -23,8 +23,8 @@ impl Deployment {
         self.refresh(now);
         let answer = match call {
             Call::Status => Ok(answer::json(200, &self.status(operated))),
-            Call::Rules => self.rules(operated),
-            Call::Rule(name) => self.rule(operated, &name),
+            Call::Rules => Self::rules(operated),
+            Call::Rule(name) => Self::rule(operated, &name),
             Call::PutRule(name) => self.put_rule(operated, caller, &name, body, now),
             Call::RemoveRule(name) => self.remove_rule(operated, caller, &name, now),
             Call::Overrides => Ok(overrides(operated.runtime.borrow().grants.iter(), None, now)),
@@ -61,7 +61,7 @@ impl Deployment {
         overlay::laid_over(&operated.file, rules).map_err(|mistakes| does_not_fit(&mistakes))
     }
 
-    fn rules(&self, operated: &Operated) -> Result<Response, Response> {
+    fn rules(operated: &Operated) -> Result<Response, Response> {
         let document = Self::document(operated)?;
         let runtime = operated.runtime.borrow();
         let rules = document.get("rules").map(Node::entries).unwrap_or_default().iter();
@@ -70,7 +70,7 @@ impl Deployment {
         Ok(answer::json(200, &body))
     }
 
-    fn rule(&self, operated: &Operated, name: &str) -> Result<Response, Response> {
+    fn rule(operated: &Operated, name: &str) -> Result<Response, Response> {
         let document = Self::document(operated)?;
         let rules = document.get("rules").map(Node::entries).unwrap_or_default();
         let rule = rules.iter().find(|rule| rule.word("name") == Some(name)).ok_or_else(no_rule)?;
