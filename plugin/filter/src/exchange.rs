@@ -182,6 +182,7 @@ impl Exchange {
             }
             State::Collecting(collecting) => {
                 deployment.waiting.borrow_mut().leave(collecting.seat);
+                deployment.jobs.collected(&collecting.rule);
                 deployment.counters.abandoned.add(1);
                 deployment.table.give_back(&collecting.reservation);
             }

@@ -44,19 +44,26 @@ pub(crate) struct Jobs {
     next_sweep: Cell<Timestamp>,
 }
 
-/// A rule that queues, and how many of its jobs wait in all workers.
+/// A rule that queues, and the count of its jobs in all workers.
 #[derive(Debug)]
 struct QueueRule {
     name: String,
+    /// Jobs that have not ended.
     waiting: Metric,
+    /// Jobs ever taken, those that found no slot included.
+    taken: Metric,
+    /// Of these, the jobs that have ended.
+    ended: Metric,
+    /// Requests whose bodies this VM reads: they may become jobs, and their bodies take room already.
+    collecting: Cell<u32>,
 }
 
 /// One look over all slots.
 #[derive(Debug, Default)]
 struct Sweep {
     next: u32,
-    /// How many jobs of each rule were seen waiting, and the gauge when the look began.
-    seen: Vec<(u64, u64)>,
+    /// How many jobs of each rule were seen waiting, and how many had come and gone when the look began.
+    seen: Vec<(u64, (u64, u64))>,
 }
 
 impl Jobs {
@@ -65,12 +72,15 @@ impl Jobs {
     pub(crate) fn open(prefix: [u8; 8], policy: &Policy) -> Self {
         let queues = policy.rules.iter().filter_map(|rule| Some((rule, rule.strategy.queue()?)));
         let wanted = queues.clone().fold(0_u32, |sum, (_, queue)| sum.saturating_add(queue.max_queued));
+        let metric = |kind, what: &str, rule: &str| {
+            define_metric(kind, &format!("tidegate.{}.queue_{what}.{rule}", policy.namespace))
+        };
         let rules = queues.map(|(rule, _)| QueueRule {
             name: rule.name.clone(),
-            waiting: define_metric(
-                MetricKind::Gauge,
-                &format!("tidegate.{}.queue_waiting.{}", policy.namespace, rule.name),
-            ),
+            waiting: metric(MetricKind::Gauge, "waiting", &rule.name),
+            taken: metric(MetricKind::Counter, "taken_total", &rule.name),
+            ended: metric(MetricKind::Counter, "ended_total", &rule.name),
+            collecting: Cell::new(0),
         });
         Self {
             // As many again, so that results have room beside waiting jobs.
@@ -99,20 +109,37 @@ impl Jobs {
 
     /// How many jobs of each rule wait, in all workers.
     pub(crate) fn waiting_by_rule(&self) -> Vec<(String, Node)> {
-        self.rules.iter().map(|rule| (rule.name.clone(), number(rule.waiting.value()))).collect()
+        self.rules.iter().map(|rule| (rule.name.clone(), number(rule.waiting()))).collect()
     }
 
-    /// Whether `rule` may queue one more, by the gauge that all workers share.
+    /// Whether `rule` may queue one more, by the gauge that all workers share and what this VM still reads.
     pub(crate) fn has_room(&self, rule: &str, queue: &Queue) -> bool {
-        self.waiting(rule).is_some_and(|waiting| waiting.value() < u64::from(queue.max_queued))
+        let room = |rule: &QueueRule| {
+            rule.waiting().saturating_add(rule.collecting.get().into()) < u64::from(queue.max_queued)
+        };
+        self.rule(rule).is_some_and(room)
+    }
+
+    /// Counts a request of `rule` whose body is going to be read; [`Jobs::collected`] follows.
+    pub(crate) fn collecting(&self, rule: &str) {
+        if let Some(rule) = self.rule(rule) {
+            rule.collecting.set(rule.collecting.get().saturating_add(1));
+        }
+    }
+
+    /// Counts it no more: it is stored, refused or gone.
+    pub(crate) fn collected(&self, rule: &str) {
+        if let Some(rule) = self.rule(rule) {
+            rule.collecting.set(rule.collecting.get().saturating_sub(1));
+        }
     }
 
     /// Stores a request and returns its ticket once it is safe; `None` where there is no room.
     pub(crate) fn take(&self, rule: &str, queue: &Queue, call: Call, due: Timestamp, now: Timestamp) -> Option<Ticket> {
-        let waiting = self.waiting(rule)?;
-        waiting.add(1);
-        if waiting.value() > u64::from(queue.max_queued) {
-            waiting.add(-1);
+        let counted = self.rule(rule)?;
+        counted.count_taken();
+        if counted.waiting() > u64::from(queue.max_queued) {
+            counted.count_ended();
             return None;
         }
         let job = Job {
@@ -124,7 +151,7 @@ impl Jobs {
             call,
         };
         let Some(ticket) = self.slots.take(job, now) else {
-            waiting.add(-1);
+            counted.count_ended();
             return None;
         };
         self.ours.borrow_mut().insert((due, ticket.slot), ticket);
@@ -170,7 +197,7 @@ impl Jobs {
     fn sweep(&self, now: Timestamp) {
         let mut sweep = self.sweep.borrow_mut();
         if sweep.next == 0 {
-            sweep.seen = self.rules.iter().map(|rule| (0, rule.waiting.value())).collect();
+            sweep.seen = self.rules.iter().map(|rule| (0, rule.come_and_gone())).collect();
         }
         let end = sweep.next.saturating_add(SWEEP_SLOTS).min(self.slots.count());
         for slot in sweep.next..end {
@@ -201,18 +228,41 @@ impl Jobs {
         }
     }
 
-    /// A VM that died between counting a job and storing it leaves its gauge wrong. Where a gauge stood still while all
-    /// slots were looked over, what was seen is right.
-    fn correct_gauges(&self, seen: &[(u64, u64)]) {
+    /// A VM that died between counting a job and storing it leaves its gauge wrong. Where no job came or went while all
+    /// slots were looked over, what was seen is right. (That the gauge stood still says nothing: one may have come for
+    /// one that went.)
+    fn correct_gauges(&self, seen: &[(u64, (u64, u64))]) {
         for (rule, (seen, before)) in self.rules.iter().zip(seen) {
-            if rule.waiting.value() == *before && seen != before {
+            if rule.come_and_gone() == *before && *seen != rule.waiting.value() {
                 rule.waiting.set(*seen);
             }
         }
     }
 
-    fn waiting(&self, rule: &str) -> Option<Metric> {
-        self.rules.iter().find(|known| known.name == rule).map(|known| known.waiting)
+    fn rule(&self, name: &str) -> Option<&QueueRule> {
+        self.rules.iter().find(|known| known.name == name)
+    }
+}
+
+impl QueueRule {
+    /// How many jobs have not ended. A gauge that a correction left too low wraps below zero: then there are none.
+    fn waiting(&self) -> u64 {
+        let value = self.waiting.value();
+        if value > u64::MAX / 2 { 0 } else { value }
+    }
+
+    fn come_and_gone(&self) -> (u64, u64) {
+        (self.taken.value(), self.ended.value())
+    }
+
+    fn count_taken(&self) {
+        self.taken.add(1);
+        self.waiting.add(1);
+    }
+
+    fn count_ended(&self) {
+        self.waiting.add(-1);
+        self.ended.add(1);
     }
 }
 

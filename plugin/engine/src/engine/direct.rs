@@ -226,3 +226,119 @@ fn shared(quota: Quota, ppm: u32) -> Quota {
     };
     Quota { rate: part(quota.rate), burst: part(quota.burst), ..quota }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Catalogue;
+    use crate::engine::Step;
+    use crate::memory::Memory;
+    use crate::policy::Policy;
+    use crate::request::Request;
+    use crate::strategy::Action;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+    fn engine(rules: &str, more: &str) -> Engine {
+        let text = format!(r#"{{"version": 1, "rules": [{rules}]{more}}}"#);
+        Engine::new(Policy::parse(text.as_bytes(), &Catalogue::builtin()).unwrap())
+    }
+
+    fn rule(more: &str) -> String {
+        format!(r#"{{"name": "r", "scope": "per_user", "rate": 2, "window_seconds": 60{more}}}"#)
+    }
+
+    /// The question for a key, put as a store is asked.
+    fn pending(engine: &Engine, key: &str) -> Pending {
+        match engine.check_key(0, key, None, NOW).unwrap() {
+            Keyed::Cell(cell) => {
+                let value = if cell.kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
+                engine.pending_key(cell, value, NOW)
+            }
+            Keyed::Cells(pending) => pending,
+            Keyed::Unlimited => panic!("{key} is not limited"),
+        }
+    }
+
+    fn decide_in(memory: &mut Memory, engine: &Engine, pending: Pending) -> Decision {
+        let reply = memory.acquire(engine, pending.acquire());
+        match pending.resume(Ok(reply)) {
+            Step::Done(decision) => decision,
+            Step::Pending(_) => panic!("the engine asks once"),
+        }
+    }
+
+    #[test]
+    fn a_key_shares_its_cell_with_the_verified_user_of_that_name() {
+        let engine = engine(&rule(""), r#", "identity": {"user": [{"header": "x-user", "trust": "verified"}]}"#);
+        let headers: [crate::Header<'_>; 3] = [(b":method", b"GET"), (b":path", b"/"), (b"x-user", b"alice")];
+        let request = Request { headers: &headers, peer: b"", metadata: &[] };
+        let mut memory = Memory::new(1024, [0; 16]);
+        let Step::Pending(asked) = engine.check(&request, NOW) else { panic!("the rule applies") };
+        assert_eq!(decide_in(&mut memory, &engine, asked).verdicts[0].remaining, 1);
+        let by_key = pending(&engine, "alice");
+        assert_eq!(decide_in(&mut memory, &engine, by_key).verdicts[0].remaining, 0);
+    }
+
+    #[test]
+    fn one_cell_says_what_the_whole_question_says() {
+        let engine = engine(&rule(r#", "strategy": {"type": "throttle", "max_delay_ms": 30000}"#), "");
+        let mut memory = Memory::new(1024, [0; 16]);
+        for _ in 0..4 {
+            let Keyed::Cell(cell) = engine.check_key(0, "k", None, NOW).unwrap() else { panic!("one cell") };
+            let asked = pending(&engine, "k");
+            let reply = memory.acquire(&engine, asked.acquire());
+            let one = reply.cells[0];
+            let Step::Done(whole) = asked.resume(Ok(reply)) else { panic!("the engine asks once") };
+            let verdict = cell.verdict(one.wait, one.remaining, one.reset_after);
+            assert_eq!(vec![verdict], whole.verdicts);
+            let alone = engine.decide_one(verdict);
+            assert_eq!((alone.action, alone.headers), (whole.action, whole.headers));
+        }
+    }
+
+    #[test]
+    fn rules_for_others_and_admins_do_not_limit_a_key() {
+        let engine = engine(&rule(r#", "user_ids": ["alice", "root"]"#), r#", "admins": {"user_ids": ["root"]}"#);
+        assert!(matches!(engine.check_key(0, "bob", None, NOW), Some(Keyed::Unlimited)));
+        assert!(matches!(engine.check_key(0, "root", None, NOW), Some(Keyed::Cell(cell)) if !cell.enforced));
+        assert!(matches!(engine.check_key(0, "alice", None, NOW), Some(Keyed::Cell(cell)) if cell.enforced));
+        assert!(engine.check_key(1, "alice", None, NOW).is_none());
+    }
+
+    #[test]
+    fn a_cost_that_can_never_be_admitted_changes_nothing() {
+        let engine = engine(&rule(""), "");
+        let mut asked = pending(&engine, "k");
+        assert_eq!(asked.charge_cost(3), Err(0));
+        assert_eq!(asked.acquire().cells[0].cost, 1);
+        assert_eq!(asked.charge_cost(2), Ok(()));
+        assert_eq!(asked.acquire().cells[0].cost, 2);
+    }
+
+    #[test]
+    fn what_is_lifted_is_counted_and_never_refused() {
+        let engine = engine(&rule(""), "");
+        let mut memory = Memory::new(1024, [0; 16]);
+        for _ in 0..5 {
+            let mut asked = pending(&engine, "k");
+            asked.lift(|rule| rule.name == "r");
+            assert_eq!(decide_in(&mut memory, &engine, asked).action, Action::Forward);
+        }
+        let asked = pending(&engine, "k");
+        assert!(matches!(decide_in(&mut memory, &engine, asked).action, Action::Respond(_)));
+    }
+
+    #[test]
+    fn a_failed_store_is_decided_over_as_the_rules_say() {
+        let of = |says: &str| engine(&rule(&format!(r#", "on_store_error": "{says}", "local_share": 0.5"#)), "");
+        let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
+        let share = pending(&local, "k").after_store_error(None).unwrap();
+        assert_eq!(share.acquire().cells[0].quota.rate.get(), 1);
+        assert!(local.local_shares().iter().any(|(id, ..)| *id == share.acquire().cells[0].rule_id));
+        assert_eq!(pending(&allow, "k").after_store_error(None).unwrap_err().fail(None).action, Action::Forward);
+        let denied = pending(&deny, "k").after_store_error(None).unwrap_err().fail(None);
+        assert_eq!(denied.denial.unwrap().reason, Reason::StoreFailed);
+        assert!(pending(&deny, "k").after_store_error(Some(OnStoreError::Local)).is_ok());
+    }
+}

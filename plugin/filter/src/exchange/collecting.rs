@@ -39,7 +39,7 @@ pub(super) const NO_BODY: &str = "queue: no request body came within 10 s; if ev
 /// What is known of a request that is to be queued, before its body is whole.
 #[derive(Debug)]
 pub(super) struct Collecting {
-    rule: String,
+    pub(super) rule: String,
     headers: Vec<(String, Vec<u8>)>,
     due: Timestamp,
     pub(super) max_body_bytes: usize,
@@ -83,6 +83,7 @@ impl Exchange {
         if is_whole {
             self.deployment.waiting.borrow_mut().leave(collecting.seat);
         }
+        self.deployment.jobs.collecting(&collecting.rule);
         self.state = State::Collecting(Box::new(collecting));
         self.deployment.keep_ticking(now, false);
         if is_whole {
@@ -105,6 +106,7 @@ impl Exchange {
         match (ticket, queue) {
             (Some(ticket), _) => {
                 let wait = collecting.due.since(now);
+                deployment.jobs.collected(&collecting.rule);
                 deployment.keep_ticking(now, false);
                 self.respond(&answer::accepted(&deployment.ticket_path(), ticket, wait), "queued", &[]);
             }
@@ -118,6 +120,7 @@ impl Exchange {
     /// Refuses a request that was to be queued, and gives back what it had reserved.
     pub(super) fn refuse_queued(&mut self, status: u16, detail: &str) {
         if let State::Collecting(collecting) = core::mem::replace(&mut self.state, State::Answered) {
+            self.deployment.jobs.collected(&collecting.rule);
             self.deployment.table.give_back(&collecting.reservation);
         }
         self.respond(&answer::problem(status, detail), "limited", &[]);

@@ -90,9 +90,9 @@ impl Jobs {
 
     fn end(&self, ticket: Ticket, taken: &Taken) {
         if self.slots.write(ticket.slot, taken).is_ok()
-            && let Some(waiting) = self.waiting(&taken.job.rule)
+            && let Some(rule) = self.rule(&taken.job.rule)
         {
-            waiting.add(-1);
+            rule.count_ended();
         }
     }
 }
