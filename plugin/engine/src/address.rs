@@ -102,6 +102,16 @@ impl Cidr {
         Ok(range)
     }
 
+    /// How many leading bits count.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether it is a range of IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.network.is_ipv4()
+    }
+
     /// Whether `address` lies in the range. IPv4-mapped addresses must be unmapped before.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.network.is_ipv4() == address.is_ipv4() && Self::new(address, self.prefix) == *self

@@ -42,6 +42,8 @@ pub struct Verdict {
     pub rule: usize,
     /// The verdict counts: the rule is not in shadow and the client is no admin.
     pub enforced: bool,
+    /// The rule would have limited the request, if there were no grant.
+    pub granted: bool,
     /// The request does not conform now.
     pub limited: bool,
     /// What the rule has done for a limited request all the same.
@@ -60,6 +62,7 @@ impl Verdict {
         Self {
             rule,
             enforced,
+            granted: false,
             limited: false,
             relief: Relief::None,
             remaining: 0,
@@ -80,10 +83,16 @@ impl Verdict {
         for verdict in verdicts {
             match merged.last_mut() {
                 Some(last) if last.rule == verdict.rule => {
-                    let key = |one: &Self| (one.refuses(), one.limited, one.retry_after, Reverse(one.remaining));
+                    // Under a grant with a multiplier the larger quota counts; the rule's own only tells what the grant
+                    // lets through.
+                    let granted = last.granted || verdict.granted;
+                    let key = |one: &Self| {
+                        (one.enforced, one.refuses(), one.limited, one.retry_after, Reverse(one.remaining))
+                    };
                     if key(&verdict) > key(last) {
                         *last = verdict;
                     }
+                    last.granted = granted;
                 }
                 _ => merged.push(verdict),
             }

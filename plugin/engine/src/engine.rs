@@ -9,6 +9,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::acquire::{Acquire, CellRequest, Outcome, Reply, StoreError};
+use crate::admin::explain::Look;
+use crate::admin::grant::{Allowance, Grant};
+use crate::admin::granted::Granted;
 use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Identity, Subject};
@@ -25,6 +28,17 @@ pub use direct::{AskedCell, Keyed, KeyedCell};
 #[derive(Clone, Debug)]
 pub struct Engine {
     parts: Arc<Parts>,
+    lifted: Arc<Lifted>,
+}
+
+/// What grants change.
+#[derive(Debug, Default)]
+struct Lifted {
+    granted: Granted,
+    /// The quotas of rules that a grant multiplies, sorted by rule and millionths.
+    enlarged: Vec<((usize, u64), Counted)>,
+    /// The same, sorted by id.
+    by_id: Vec<Limit>,
 }
 
 #[derive(Debug)]
@@ -84,6 +98,8 @@ struct Claim {
     rule: usize,
     /// Its verdict counts.
     enforced: bool,
+    /// The quota that would count, if a grant did not lift or enlarge it.
+    lifted: bool,
     part: Part,
 }
 
@@ -112,7 +128,21 @@ impl Engine {
         reserved_headers.dedup();
         let needs_peer = looks_at_addresses(&policy);
         let groups = groups(&ids);
-        Self { parts: Arc::new(Parts { policy, matcher, counted, by_id, reserved_headers, groups, needs_peer }) }
+        let parts = Parts { policy, matcher, counted, by_id, reserved_headers, groups, needs_peer };
+        Self { parts: Arc::new(parts), lifted: Arc::default() }
+    }
+
+    /// The same policy under these grants instead of those before.
+    #[must_use]
+    pub fn with_grants(&self, grants: &[Grant]) -> Self {
+        let rules = &self.policy().rules;
+        let granted = Granted::new(grants, self.policy());
+        let enlarge =
+            |pair: (usize, u64)| Some((pair, self.parts.counted.get(pair.0)?.times(rules.get(pair.0)?, pair.1)));
+        let enlarged: Vec<_> = granted.multiplied(rules.len()).into_iter().filter_map(enlarge).collect();
+        let mut by_id: Vec<Limit> = enlarged.iter().flat_map(|(_, counted)| counted.limits()).collect();
+        by_id.sort_unstable_by_key(|limit| limit.id);
+        Self { parts: Arc::clone(&self.parts), lifted: Arc::new(Lifted { granted, enlarged, by_id }) }
     }
 
     /// The policy that decides.
@@ -130,7 +160,7 @@ impl Engine {
 
     /// Whether [`Request::peer`] can make a difference: only where a rule or the admins look at addresses.
     pub fn needs_peer(&self) -> bool {
-        self.parts.needs_peer
+        self.parts.needs_peer || self.lifted.granted.look_at_addresses()
     }
 
     /// Whether only Tidegate may set the request header of this name: `x-tidegate-*`, and whatever a strategy of this
@@ -146,8 +176,10 @@ impl Engine {
 
     /// The algorithm and quota that count the cells of `id`; `None` where no rule does.
     pub fn limit_by_id(&self, id: u64) -> Option<(&'static dyn Algorithm, &Quota)> {
-        let position = self.parts.by_id.binary_search_by_key(&id, |limit| limit.id).ok()?;
-        self.parts.by_id.get(position).map(|limit| (limit.algorithm, &limit.quota))
+        [&self.parts.by_id, &self.lifted.by_id].into_iter().find_map(|limits| {
+            let position = limits.binary_search_by_key(&id, |limit| limit.id).ok()?;
+            limits.get(position).map(|limit| (limit.algorithm, &limit.quota))
+        })
     }
 
     /// Every subject that no client chooses, with the id of the cells that count it: they can be made ahead.
@@ -162,9 +194,17 @@ impl Engine {
     }
 
     /// The index of each rule that does not apply to a request, with the first of its conditions that is not met.
-    pub(crate) fn obstacles(&self, request: &Request<'_>, identity: &Identity) -> Vec<(usize, Obstacle)> {
+    pub(crate) fn obstacles(
+        &self,
+        request: &Request<'_>,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Vec<(usize, Obstacle)> {
+        let policy = self.policy();
+        let granted = self.lifted.granted.applying(policy, request, identity, now);
         let mut found = Vec::new();
-        self.parts.matcher.examine(self.policy(), request, identity, |rule, obstacle| found.push((rule, obstacle)));
+        let note = |rule, obstacle| found.push((rule, obstacle));
+        self.parts.matcher.examine(policy, request, identity, &granted, note);
         found
     }
 
@@ -172,7 +212,8 @@ impl Engine {
     pub fn check(&self, request: &Request<'_>, now: Timestamp) -> Step {
         let policy = self.policy();
         let identity = Identity::of(request, &policy.identity);
-        let matches = self.parts.matcher.matches(policy, request, &identity);
+        let granted = self.lifted.granted.applying(policy, request, &identity, now);
+        let matches = self.parts.matcher.matches(policy, request, &identity, &granted);
         if matches.is_empty() {
             return Step::Done(Decision::unlimited());
         }
@@ -183,7 +224,16 @@ impl Engine {
             let (Some(rule), Some(counted)) = (policy.rules.get(index), self.parts.counted.get(index)) else {
                 continue;
             };
-            let enforced = !rule.shadow && !is_admin;
+            let counts = !rule.shadow && !is_admin;
+            let allowance = granted.for_rule(index).filter(|_| counts);
+            let lifted = allowance == Some(Allowance::Unlimited);
+            let enforced = counts && !lifted;
+            let enlarged = match allowance {
+                Some(Allowance::Times(ppm)) => self.enlarged(index, ppm),
+                _ => None,
+            };
+            let before = enlarged.map(|_| counted.own);
+            let counted = enlarged.unwrap_or(counted);
             let may_wait = rule
                 .strategy
                 .queue()
@@ -194,22 +244,56 @@ impl Engine {
             };
             let subject = asked.subject(subject);
             for (part, limit) in parts {
-                let Some(Limit { id, algorithm, quota }) = limit else { continue };
-                asked.claims.push(Claim { rule: index, enforced, part });
-                asked.cells.push(CellRequest {
-                    subject,
-                    rule_id: id,
-                    group: group(id, self.parts.groups),
-                    algorithm,
-                    quota,
-                    cost: rule.cost,
-                    must: enforced && part != Part::BelowCeiling,
-                    may_wait,
-                });
+                let Some(limit) = limit else { continue };
+                let must = enforced && part != Part::BelowCeiling;
+                asked.claims.push(Claim { rule: index, enforced, lifted, part });
+                asked.cells.push(self.cell(subject, &limit, rule.cost, must, may_wait));
+            }
+            if let Some(own) = before {
+                asked.claims.push(Claim { rule: index, enforced: false, lifted: true, part: Part::Whole });
+                asked.cells.push(self.cell(subject, &own, rule.cost, false, false));
             }
         }
         let acquire = Acquire { now, subjects: asked.subjects, cells: asked.cells };
         Step::Pending(Pending { engine: self.clone(), claims: asked.claims, is_grpc: request.is_grpc(), acquire })
+    }
+
+    /// The rules that apply to a described request; `why_not` is told what keeps off each other one.
+    pub(crate) fn examine(
+        &self,
+        request: &Request<'_>,
+        identity: &Identity,
+        now: Timestamp,
+        why_not: impl FnMut(usize, Obstacle),
+    ) -> Vec<Match> {
+        let granted = self.lifted.granted.applying(self.policy(), request, identity, now);
+        self.parts.matcher.examine(self.policy(), request, identity, &granted, why_not)
+    }
+
+    /// Asks for the cells of rules and subjects, charging nothing.
+    pub(crate) fn look(&self, cells: Vec<(usize, Subject)>, others: Vec<(usize, String)>, now: Timestamp) -> Look {
+        let mut asked = Asked::default();
+        let mut rules = Vec::new();
+        for (index, subject) in cells {
+            let Some(counted) = self.parts.counted.get(index) else { continue };
+            let subject = asked.subject(subject);
+            asked.cells.push(self.cell(subject, &counted.own, 0, false, false));
+            rules.push(index);
+        }
+        Look::new(Acquire { now, subjects: asked.subjects, cells: asked.cells }, rules, others)
+    }
+
+    /// A rule's quotas under a grant that multiplies them.
+    fn enlarged(&self, rule: usize, ppm: u64) -> Option<&Counted> {
+        let enlarged = &self.lifted.enlarged;
+        let position = enlarged.binary_search_by_key(&(rule, ppm), |(pair, _)| *pair).ok()?;
+        enlarged.get(position).map(|(_, counted)| counted)
+    }
+
+    fn cell(&self, subject: usize, limit: &Limit, cost: u64, must: bool, may_wait: bool) -> CellRequest {
+        let Limit { id, algorithm, quota } = *limit;
+        let group = group(id, self.parts.groups);
+        CellRequest { subject, rule_id: id, group, algorithm, quota, cost, must, may_wait }
     }
 }
 
@@ -239,6 +323,25 @@ impl Counted {
             quota: Quota { rate: times(rule.quota.rate, ppm), burst: times(rule.quota.burst, ppm), ..rule.quota },
         });
         Self { own, ceiling }
+    }
+
+    /// The quotas under a grant of so many millionths, in cells of their own: what a client spends under a grant is no
+    /// debt after it. Algorithms are exact up to a rate of 10^7.
+    fn times(&self, rule: &Rule, ppm: u64) -> Self {
+        const HIGHEST: NonZeroU64 = NonZeroU64::MIN.saturating_add(9_999_999);
+        let enlarge = |limit: &Limit, part: u64| Limit {
+            id: cell_id(&rule.name, rule.tag ^ part, ppm),
+            quota: Quota {
+                rate: times(limit.quota.rate, ppm).min(HIGHEST.max(limit.quota.rate)),
+                burst: times(limit.quota.burst, ppm).min(HIGHEST.max(limit.quota.burst)),
+                ..limit.quota
+            },
+            ..*limit
+        };
+        Self {
+            own: enlarge(&self.own, u64::MAX),
+            ceiling: self.ceiling.as_ref().map(|ceiling| enlarge(ceiling, u64::MAX - 1)),
+        }
     }
 
     fn limits(&self) -> impl Iterator<Item = Limit> {
@@ -296,6 +399,7 @@ impl Pending {
             Verdict {
                 rule: claim.rule,
                 enforced: claim.enforced,
+                granted: claim.lifted && !conforms,
                 limited: !conforms,
                 relief: match claim.part {
                     Part::BelowCeiling => Relief::BelowCeiling,

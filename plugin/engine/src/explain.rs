@@ -83,7 +83,7 @@ pub fn explain(
         }
     };
     let mut rules: Vec<Option<Finding>> = policy.rules.iter().map(|_| None).collect();
-    for (rule, obstacle) in engine.obstacles(request, &identity) {
+    for (rule, obstacle) in engine.obstacles(request, &identity, now) {
         if let Some(place) = rules.get_mut(rule) {
             *place = Some(Finding::DoesNotApply(obstacle));
         }

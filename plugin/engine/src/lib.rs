@@ -6,6 +6,7 @@
 
 pub mod acquire;
 pub mod address;
+pub mod admin;
 pub mod algorithm;
 pub mod catalogue;
 pub mod conformance;
@@ -26,6 +27,7 @@ pub mod strategy;
 pub mod table;
 mod template;
 mod time;
+pub mod topk;
 
 pub use decision::{Decision, Reservation, Verdict};
 pub use engine::{AskedCell, Engine, Keyed, KeyedCell, Pending, Step};

@@ -1,6 +1,7 @@
 //! Which rules a request meets, and whom each counts it for.
 //! A limit applies if either reading of the path matches; what loosens (`replaces`) needs both.
 
+use crate::admin::granted::Applying;
 use crate::identity::{Identity, Kind, Subject};
 use crate::path::Readings;
 use crate::policy::{Admins, Anonymous, IdentitySettings, Policy, Rule, Scope};
@@ -66,8 +67,14 @@ impl Matcher {
     }
 
     /// The rules that apply, in the policy's order.
-    pub(crate) fn matches(&self, policy: &Policy, request: &Request<'_>, identity: &Identity) -> Vec<Match> {
-        self.examine(policy, request, identity, |_, _| ())
+    pub(crate) fn matches(
+        &self,
+        policy: &Policy,
+        request: &Request<'_>,
+        identity: &Identity,
+        granted: &Applying<'_>,
+    ) -> Vec<Match> {
+        self.examine(policy, request, identity, granted, |_, _| ())
     }
 
     /// The rules that apply, in the policy's order; `why_not` is told of each other rule what keeps it off.
@@ -76,6 +83,7 @@ impl Matcher {
         policy: &Policy,
         request: &Request<'_>,
         identity: &Identity,
+        granted: &Applying<'_>,
         mut why_not: impl FnMut(usize, Obstacle),
     ) -> Vec<Match> {
         let path = Readings::of(request.path(), policy.paths_are_loose);
@@ -95,16 +103,23 @@ impl Matcher {
             }
         }
         if !self.replacers.is_empty() {
-            self.replace(policy, &mut found, why_not);
+            self.replace(policy, &mut found, granted, why_not);
         }
         found.into_iter().map(|(found, _)| found).collect()
     }
 
-    /// Takes out what other rules replace. A rule in shadow, or itself replaced, replaces nothing.
-    fn replace(&self, policy: &Policy, found: &mut Vec<(Match, bool)>, mut why_not: impl FnMut(usize, Obstacle)) {
+    /// Takes out what other rules replace. A rule in shadow, killed, or itself replaced, replaces nothing.
+    fn replace(
+        &self,
+        policy: &Policy,
+        found: &mut Vec<(Match, bool)>,
+        granted: &Applying<'_>,
+        mut why_not: impl FnMut(usize, Obstacle),
+    ) {
         for replacer in &self.replacers {
             let Some(rule) = policy.rules.get(*replacer) else { continue };
-            let applies = found.iter().any(|(found, surely)| found.rule == *replacer && *surely && !rule.shadow);
+            let acts = !rule.shadow && !granted.kill(*replacer);
+            let applies = acts && found.iter().any(|(found, surely)| found.rule == *replacer && *surely);
             if applies {
                 found.retain(|(found, _)| {
                     let is_replaced = rule.replaces.contains(&found.rule);

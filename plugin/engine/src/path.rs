@@ -83,7 +83,7 @@ fn trim_end(mut name: &[u8]) -> &[u8] {
 }
 
 /// Percent-decodes once. An escape that is cut short or not hexadecimal stays as it is.
-fn decode(path: &[u8]) -> Vec<u8> {
+pub(crate) fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((first, after)) = rest.split_first() {

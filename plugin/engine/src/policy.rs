@@ -1,6 +1,7 @@
 //! A compiled policy: what [`Policy::parse`] makes of a version-1 document, ready to be matched against requests.
 //! Reading, checking and describing the document live in the files below this one; matching is `matching`'s.
 
+pub(crate) mod body;
 mod build;
 mod fill;
 mod fits;
@@ -9,7 +10,7 @@ mod identity;
 pub(crate) mod json;
 mod lint;
 mod locate;
-mod mistake;
+pub(crate) mod mistake;
 mod not_built_yet;
 mod operate;
 mod relations;

@@ -2,7 +2,9 @@
 //! joined by dots, so that a host's tag rules can take namespace, rule and outcome out of them; how many there are
 //! depends on the policy alone.
 
-use tidegate_engine::policy::Policy;
+use core::cell::RefCell;
+
+use tidegate_engine::policy::{Policy, Rule};
 use tidegate_engine::strategy::{Action, Relief};
 use tidegate_engine::table::GivenUp;
 use tidegate_engine::{Decision, Micros, Verdict};
@@ -13,8 +15,12 @@ use crate::host::{Metric, MetricKind, define_metric};
 /// after an update of the plugin's code.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// For each rule, a counter for each of [`VERDICTS`].
-    rules: Vec<[Metric; VERDICTS.len()]>,
+    /// What all of their names start with.
+    namespace: String,
+    /// The counters of each of the policy's rules, in its order.
+    rules: RefCell<Vec<RuleCounters>>,
+    /// Those of every rule that there ever was, by name: defining one again would grow the host's map.
+    known: RefCell<Vec<(String, RuleCounters)>>,
     /// A counter for each of [`OUTCOMES`].
     outcomes: [Metric; OUTCOMES.len()],
     contended: Metric,
@@ -33,12 +39,24 @@ pub(crate) struct Counters {
     pub(crate) table_capacity_bytes: Metric,
 }
 
+/// One rule's counters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RuleCounters {
+    /// A counter for each of [`VERDICTS`].
+    verdicts: [Metric; VERDICTS.len()],
+    /// Requests that were not limited and left at most a fifth.
+    near_limit: Metric,
+    /// The sum of what requests left.
+    remaining: Metric,
+}
+
 /// What a decision may be, as [`Decision::outcome`] says it.
 const OUTCOMES: [&str; 6] = ["allowed", "degraded", "delayed", "queued", "limited", "unlimited"];
 
 /// What a rule may say of a request. A relief counts where the request got it; a request that another rule refuses is
 /// `limited` by every rule that did not admit it.
-const VERDICTS: [&str; 6] = ["allowed", "degraded", "delayed", "queued", "limited", "shadow_limited"];
+pub(crate) const VERDICTS: [&str; 7] =
+    ["allowed", "degraded", "delayed", "queued", "limited", "shadow_limited", "granted"];
 
 impl Counters {
     /// Defines a policy's metrics.
@@ -46,9 +64,10 @@ impl Counters {
         let name = |parts: &str| format!("tidegate.{}.{parts}", policy.namespace);
         let counter = |parts: &str| define_metric(MetricKind::Counter, &name(parts));
         let gauge = |parts: &str| define_metric(MetricKind::Gauge, &name(parts));
-        let verdicts = |rule: &str| VERDICTS.map(|verdict| counter(&format!("verdicts_total.{rule}.{verdict}")));
-        Self {
-            rules: policy.rules.iter().map(|rule| verdicts(&rule.name)).collect(),
+        let counters = Self {
+            namespace: policy.namespace.clone(),
+            rules: RefCell::default(),
+            known: RefCell::default(),
             outcomes: OUTCOMES.map(|outcome| counter(&format!("requests_total.{outcome}"))),
             contended: counter("contended_total"),
             abandoned: counter("abandoned_total"),
@@ -59,15 +78,65 @@ impl Counters {
             table_keys: gauge("table_keys"),
             table_bytes: gauge("table_bytes"),
             table_capacity_bytes: gauge("table_capacity_bytes"),
+        };
+        counters.adopt(policy);
+        counters
+    }
+
+    /// Counts the rules of another policy of this deployment; a rule that stays keeps its counters.
+    pub(crate) fn adopt(&self, policy: &Policy) {
+        *self.rules.borrow_mut() = policy.rules.iter().map(|rule| self.of_rule(&rule.name)).collect();
+    }
+
+    fn of_rule(&self, rule: &str) -> RuleCounters {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, counters)) = known.iter().find(|(name, _)| name == rule) {
+            return *counters;
         }
+        let counter = |part: &str| define_metric(MetricKind::Counter, &format!("tidegate.{}.{part}", self.namespace));
+        let counters = RuleCounters {
+            verdicts: VERDICTS.map(|verdict| counter(&format!("verdicts_total.{rule}.{verdict}"))),
+            near_limit: counter(&format!("near_limit_total.{rule}")),
+            remaining: counter(&format!("remaining_total.{rule}")),
+        };
+        known.push((rule.to_owned(), counters));
+        counters
+    }
+
+    /// What a rule's counters stand at: those of [`VERDICTS`], then near the limit, then the sum of what was left.
+    pub(crate) fn read(&self, rule: usize) -> Vec<u64> {
+        let rules = self.rules.borrow();
+        let Some(rule) = rules.get(rule) else { return Vec::new() };
+        rule.verdicts.iter().chain([&rule.near_limit, &rule.remaining]).map(|metric| metric.value()).collect()
+    }
+
+    /// Cells that a full bucket gave up and that still limited somebody, since the proxy started.
+    pub(crate) fn given_up_limiting(&self) -> u64 {
+        self.given_up_limiting.value()
     }
 
     /// Counts a decision and every verdict in it.
     pub(crate) fn count(&self, decision: &Decision) {
         add_one(&OUTCOMES, &self.outcomes, decision.outcome());
         for verdict in &decision.verdicts {
-            if let Some(rule) = self.rules.get(verdict.rule) {
-                add_one(&VERDICTS, rule, word(verdict, decision));
+            if let Some(rule) = self.rules.borrow().get(verdict.rule) {
+                add_one(&VERDICTS, &rule.verdicts, word(verdict, decision));
+            }
+        }
+    }
+
+    /// Counts how much each rule had left, which only the admin API tells.
+    pub(crate) fn count_remaining(&self, decision: &Decision, policy: &Policy) {
+        let rules = self.rules.borrow();
+        for verdict in &decision.verdicts {
+            let (Some(counters), Some(rule)) = (rules.get(verdict.rule), policy.rules.get(verdict.rule)) else {
+                continue;
+            };
+            if verdict.remaining > 0 {
+                counters.remaining.add(i64::try_from(verdict.remaining).unwrap_or(i64::MAX));
+            }
+            if !verdict.limited && is_near(verdict, rule) {
+                counters.near_limit.add(1);
             }
         }
     }
@@ -99,8 +168,16 @@ fn add_one(words: &[&str], metrics: &[Metric], word: &str) {
     }
 }
 
+/// Whether at most a fifth is left.
+fn is_near(verdict: &Verdict, rule: &Rule) -> bool {
+    verdict.remaining.saturating_mul(5) <= rule.algorithm.largest_cost(&rule.quota)
+}
+
 /// The one of [`VERDICTS`] that a verdict is.
-fn word(verdict: &Verdict, decision: &Decision) -> &'static str {
+pub(crate) fn word(verdict: &Verdict, decision: &Decision) -> &'static str {
+    if verdict.granted && !(verdict.limited && verdict.enforced) {
+        return "granted";
+    }
     match (verdict.limited, verdict.enforced, &decision.action, verdict.relief) {
         (false, ..) => "allowed",
         (true, false, ..) => "shadow_limited",

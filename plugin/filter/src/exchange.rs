@@ -1,5 +1,6 @@
 //! One HTTP exchange: tells the engine of the request, asks the counters, does what was decided.
 
+mod calling;
 mod collecting;
 mod headers;
 
@@ -9,6 +10,7 @@ use tidegate_engine::strategy::{Action, Reduced};
 use tidegate_engine::{DEGRADED, Decision, Header, Micros, Request, Reservation, Response, Step, Timestamp};
 
 use crate::abi::{AfterBody, AfterHeaders};
+use crate::exchange::calling::Calling;
 use crate::exchange::collecting::Collecting;
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
@@ -32,6 +34,8 @@ enum State {
     Held { seat: Seat, reservation: Box<Reservation> },
     /// Its body is being read, to be queued.
     Collecting(Box<Collecting>),
+    /// It is a call of the admin API whose body is being read.
+    Calling(Box<Calling>),
     /// It is answered here.
     Answered,
 }
@@ -62,13 +66,18 @@ impl Exchange {
             }
         };
         let lines = map.lines();
-        headers::remove_reserved(&self.deployment.engine, Map::RequestHeaders, &lines);
+        headers::remove_reserved(&self.deployment.engine(), Map::RequestHeaders, &lines);
         let now = host::now();
         if let Some(page) = self.deployment.ticket_page(&lines, now) {
             return self.respond(&page, "ticket", &lines);
         }
+        if let Some(after) = self.admin_call(&lines, is_whole, now) {
+            return after;
+        }
+        self.deployment.refresh(now);
         let mut decision = self.deployment.decide(&lines, now);
         self.deployment.counters.count(&decision);
+        self.deployment.note(&decision, &lines, now);
         tell_access_log(&self.deployment, &decision, now);
         if let Some(response) = decision.response.take() {
             return self.respond(&response, decision.outcome(), &lines);
@@ -97,6 +106,7 @@ impl Exchange {
         match &self.state {
             State::Passing => AfterBody::Continue,
             State::Held { .. } | State::Answered => AfterBody::Hold,
+            State::Calling(_) => self.call_body(size, is_whole),
             State::Collecting(collecting) if size > collecting.max_body_bytes => {
                 self.refuse_queued(413, "The request body is larger than this queue takes.");
                 AfterBody::Hold
@@ -114,12 +124,13 @@ impl Exchange {
     /// Trailers cannot say what only Tidegate may say either, and stop where their request does.
     pub(crate) fn request_trailers(&mut self) -> AfterHeaders {
         if let Ok(map) = Headers::of(Map::RequestTrailers) {
-            headers::remove_reserved(&self.deployment.engine, Map::RequestTrailers, &map.lines());
+            headers::remove_reserved(&self.deployment.engine(), Map::RequestTrailers, &map.lines());
         }
         if let State::Collecting(collecting) = &self.state {
             let size = collecting.max_body_bytes;
             self.enqueue(size);
         }
+        self.call_ended();
         if matches!(self.state, State::Passing) { AfterHeaders::Continue } else { AfterHeaders::Stop }
     }
 
@@ -151,6 +162,10 @@ impl Exchange {
                 host::log(Level::Error, collecting::NO_BODY);
                 self.refuse_queued(503, "This proxy does not show request bodies to its plugin.");
             }
+            State::Calling(_) => {
+                host::log(Level::Error, collecting::NO_BODY);
+                self.refuse_call();
+            }
             State::Passing | State::Answered => {}
         }
     }
@@ -170,6 +185,9 @@ impl Exchange {
                 deployment.jobs.collected(&collecting.rule);
                 deployment.counters.abandoned.add(1);
                 deployment.table.give_back(&collecting.reservation);
+            }
+            State::Calling(calling) => {
+                deployment.waiting.borrow_mut().leave(calling.seat);
             }
             State::Held { .. } | State::Passing | State::Answered => {}
         }
@@ -200,14 +218,12 @@ impl Exchange {
 
 impl Deployment {
     fn decide(&self, headers: &[Header<'_>], now: Timestamp) -> Decision {
-        let peer = if self.engine.needs_peer() {
-            host::property(["source", "address"]).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        let metadata: Vec<Vec<u8>> = self.engine.metadata_sources().map(metadata).collect();
+        let engine = self.engine();
+        let peer =
+            if engine.needs_peer() { host::property(["source", "address"]).unwrap_or_default() } else { Vec::new() };
+        let metadata: Vec<Vec<u8>> = engine.metadata_sources().map(metadata).collect();
         let request = Request { headers, peer: &peer, metadata: &metadata };
-        let mut step = self.engine.check(&request, now);
+        let mut step = engine.check(&request, now);
         loop {
             step = match step {
                 Step::Done(decision) => return decision,
@@ -218,7 +234,7 @@ impl Deployment {
                         let may_be_held = rule.strategy.room().is_none_or(|room| waiting.has_room(key, room));
                         may_be_held && rule.strategy.queue().is_none_or(|queue| self.jobs.has_room(&rule.name, queue))
                     });
-                    let reply = self.table.acquire(&self.engine, pending.acquire(), &self.counters);
+                    let reply = self.table.acquire(&engine, pending.acquire(), &self.counters);
                     pending.resume(reply)
                 }
             };
@@ -239,7 +255,7 @@ impl Deployment {
 }
 
 /// A value from the metadata that filters before this one left.
-fn metadata(path: &[String]) -> Vec<u8> {
+pub(crate) fn metadata(path: &[String]) -> Vec<u8> {
     let names = ["metadata", "filter_metadata"].into_iter().chain(path.iter().map(String::as_str));
     host::property(names).unwrap_or_default()
 }
@@ -258,7 +274,8 @@ fn reduce(headers: &[(String, String)], path: Option<&str>, rule: &str) {
 /// Leaves the decision for access logs: `%FILTER_STATE(wasm.tidegate.outcome:PLAIN)%`, `rule`, and `at`, the
 /// microsecond that it was decided for. Nothing is left where no rule applied.
 fn tell_access_log(deployment: &Deployment, decision: &Decision, now: Timestamp) {
-    let policy = deployment.engine.policy();
+    let engine = deployment.engine();
+    let policy = engine.policy();
     if decision.verdicts.is_empty() {
         return;
     }

@@ -13,7 +13,8 @@ mod slots;
 
 use core::cell::{Cell, RefCell};
 
-use tidegate_engine::policy::Policy;
+use tidegate_engine::admin::number;
+use tidegate_engine::policy::{Node, Policy};
 use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Micros, Timestamp};
 
@@ -104,6 +105,11 @@ impl Jobs {
         }
         let first = self.ours.borrow().first().map(|((due, _), _)| *due);
         Some(first.unwrap_or(Timestamp::MAX).min(self.next_sweep.get()))
+    }
+
+    /// How many jobs of each rule wait, in all workers.
+    pub(crate) fn waiting_by_rule(&self) -> Vec<(String, Node)> {
+        self.rules.iter().map(|rule| (rule.name.clone(), number(rule.waiting()))).collect()
     }
 
     /// Whether `rule` may queue one more, by the gauge that all workers share and what this VM still reads.

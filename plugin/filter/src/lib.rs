@@ -4,6 +4,7 @@
 //! Nothing that a request, a policy or the host answers may trap: a trap ends the VM for every request of the worker.
 
 mod abi;
+mod admin;
 mod counters;
 mod exchange;
 mod host;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tidegate_engine::policy::{Mistakes, Policy, Store};
 use tidegate_engine::{Engine, Micros, Timestamp};
 
+use crate::admin::Operated;
 use crate::counters::Counters;
 use crate::exchange::Exchange;
 use crate::host::{self, Buffer, Level};
@@ -18,7 +19,9 @@ use crate::waiting::WaitingRoom;
 /// One policy at work: what all exchanges of a root share.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    pub(crate) engine: Engine,
+    engine: RefCell<Engine>,
+    /// What the admin API needs; `None` without tokens.
+    pub(crate) operated: Option<Operated>,
     pub(crate) table: SharedTable,
     pub(crate) counters: Counters,
     pub(crate) waiting: RefCell<WaitingRoom>,
@@ -70,15 +73,28 @@ impl Root {
         let now = host::now();
         let due = deployment.waiting.borrow_mut().release(now);
         deployment.jobs.tick(now);
+        deployment.operate(now);
         deployment.keep_ticking(now, true);
         due
     }
 }
 
 impl Deployment {
+    /// The engine that decides now.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine.borrow().clone()
+    }
+
+    /// Has another engine decide from the next request on.
+    pub(crate) fn replace_engine(&self, engine: Engine) {
+        self.counters.adopt(engine.policy());
+        *self.engine.borrow_mut() = engine;
+    }
+
     /// Sets the host's timer for who is due next; `ticked` where it just fired.
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
-        let due = self.waiting.borrow().next_due().into_iter().chain(self.jobs.next_due()).min();
+        let due = self.waiting.borrow().next_due().into_iter().chain(self.jobs.next_due());
+        let due = due.chain(self.operated.as_ref().and_then(Operated::next_due)).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, now, ticked) {
             host::set_tick(millis);
         }
@@ -110,9 +126,19 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
     let jobs = Jobs::open(table.prefix(), engine.policy());
-    let deployment =
-        Deployment { engine, table, counters, waiting: RefCell::default(), jobs, timer: RefCell::default() };
-    deployment.keep_ticking(host::now(), false);
+    let operated = Operated::open(table.prefix(), &text, engine.policy());
+    let deployment = Deployment {
+        engine: RefCell::new(engine),
+        operated,
+        table,
+        counters,
+        waiting: RefCell::default(),
+        jobs,
+        timer: RefCell::default(),
+    };
+    let now = host::now();
+    deployment.refresh(now);
+    deployment.keep_ticking(now, false);
     Ok(deployment)
 }
 

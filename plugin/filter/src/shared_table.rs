@@ -122,6 +122,21 @@ impl SharedTable {
         Ok(reply)
     }
 
+    /// Makes the cells asked for like new; `false` where they changed under every try, or the host failed.
+    pub(crate) fn clear(&self, engine: &Engine, acquire: &Acquire, counters: &Counters) -> bool {
+        let like_new = vec![Cell::default(); acquire.cells.len()];
+        self.slots(acquire).iter_mut().all(|slot| {
+            (0..TRIES).any(|_| {
+                let mut before = like_new.clone();
+                if slot.read().is_err() {
+                    return false;
+                }
+                slot.copy_to(acquire, &mut before);
+                slot.write(engine, acquire, &before, &like_new, counters).is_ok()
+            })
+        })
+    }
+
     /// Gives back what a request charged that is never sent on.
     pub(crate) fn give_back(&self, reservation: &Reservation) {
         give_back(&mut self.slots(&reservation.acquire), &reservation.acquire, &reservation.cells);

@@ -86,13 +86,13 @@ impl Engine {
             subjects: vec![Subject { kind, value }],
             cells: parts.iter().map(|(part, limit)| cell(*part, *limit)).collect(),
         };
-        let claims = parts.iter().map(|(part, _)| Claim { rule: index, enforced, part: *part }).collect();
+        let claims = parts.iter().map(|(part, _)| Claim { rule: index, enforced, lifted: false, part: *part }).collect();
         Some(Keyed::Cells(Pending { engine: self.clone(), claims, is_grpc: false, acquire }))
     }
 
     /// The same question as a pending request, for a store elsewhere; `value` is the key, nothing for [`Kind::Global`].
     pub fn pending_key(&self, cell: KeyedCell, value: Vec<u8>, now: Timestamp) -> Pending {
-        let claims = vec![Claim { rule: cell.rule, enforced: cell.enforced, part: Part::Whole }];
+        let claims = vec![Claim { rule: cell.rule, enforced: cell.enforced, lifted: false, part: Part::Whole }];
         let subjects = vec![Subject { kind: cell.kind, value }];
         let acquire = Acquire { now, subjects, cells: vec![cell.request] };
         Pending { engine: self.clone(), claims, is_grpc: false, acquire }
@@ -125,6 +125,7 @@ impl KeyedCell {
             remaining,
             reset_after,
             retry_after: wait.saturating_sub(self.request.reach()),
+            granted: false,
         }
     }
 }

@@ -153,7 +153,7 @@ const ADMINS: &[Member] = &[
     Member::or("ip_addresses", RANGES, "[]", "Addresses and ranges of addresses."),
 ];
 
-const RULE: &[Member] = &[
+pub(super) const RULE: &[Member] = &[
     Member::required("name", Shape::Text(text::NAME), "The rule's name, unique in the policy."),
     Member::optional("description", Shape::Text(text::PROSE), "What this rule is for, for people. Ignored."),
     Member::required("scope", Shape::OneOf(SCOPE), "What the rule counts by."),

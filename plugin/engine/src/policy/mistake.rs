@@ -59,7 +59,7 @@ pub struct Mistakes {
 
 impl Mistakes {
     /// Adds one, unless the same is there already or there are too many.
-    pub(super) fn add(&mut self, mistake: Mistake) {
+    pub(crate) fn add(&mut self, mistake: Mistake) {
         if self.list.len() >= MOST {
             self.left_off = self.left_off.saturating_add(1);
         } else if !self.list.contains(&mistake) {
@@ -157,7 +157,7 @@ pub(super) fn shown(node: &Node) -> String {
 }
 
 /// A text in quotes, cut and escaped. Of a URL only the scheme is shown: what follows may hold a password.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, _)) => format!("\"{}://...\"", escaped(scheme, LONGEST_QUOTE)),
         None => format!("\"{}\"", escaped(text, LONGEST_QUOTE)),

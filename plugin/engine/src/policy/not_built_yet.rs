@@ -5,13 +5,11 @@ use super::json::Node;
 use super::mistake::{Mistake, Mistakes, quoted};
 
 /// The features that are refused, each with what to use meanwhile.
-const NOT_BUILT_YET: &[(Feature, &str)] =
-    &[(Feature::Store("redis"), "local"), (Feature::AdminTokens, "an empty list"), (Feature::Alerts, "an empty list")];
+const NOT_BUILT_YET: &[(Feature, &str)] = &[(Feature::Store("redis"), "local"), (Feature::Alerts, "an empty list")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Feature<'a> {
     Store(&'a str),
-    AdminTokens,
     Alerts,
 }
 
@@ -19,10 +17,6 @@ enum Feature<'a> {
 pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
     if let Some(kind) = document.get("store").and_then(|store| store.word("type")) {
         refuse_feature(Feature::Store(kind), "/store/type", &quoted(kind), mistakes);
-    }
-    let tokens = document.get("admin_api").and_then(|api| api.get("tokens"));
-    if tokens.is_some_and(|tokens| !tokens.entries().is_empty()) {
-        refuse_feature(Feature::AdminTokens, "/admin_api/tokens", "an admin API with tokens", mistakes);
     }
     if document.get("alerts").is_some_and(|alerts| !alerts.entries().is_empty()) {
         refuse_feature(Feature::Alerts, "/alerts", "an alert", mistakes);

@@ -41,6 +41,24 @@ pub(super) const IDENTIFIER: &TextKind = &TextKind {
     check: every!(|byte| !byte.is_ascii_control()),
 };
 
+/// A remark that logs carry: nothing in it moves a cursor, breaks a line or reorders what is shown.
+pub(super) const REMARK: &TextKind = &TextKind {
+    allowed: "up to 500 characters without control characters",
+    pattern: "",
+    min: 0,
+    max: 500,
+    check: |text| if text.chars().all(is_harmless) { Ok(()) } else { Err(String::new()) },
+};
+
+/// A rule's name, or all of them.
+pub(super) const RULE_OR_ALL: &TextKind = &TextKind {
+    allowed: "the name of a rule, or \"*\" for all",
+    pattern: "^([A-Za-z0-9_-]+|\\*)$",
+    min: 1,
+    max: 64,
+    check: |text| if text == "*" { Ok(()) } else { (NAME.check)(text) },
+};
+
 /// Whatever a person writes for others to read.
 pub(super) const PROSE: &TextKind =
     &TextKind { allowed: "up to 4096 characters", pattern: "", min: 0, max: 4096, check: |_| Ok(()) };
@@ -146,6 +164,11 @@ pub(super) const HEADER_VALUE: &TextKind = &TextKind {
     max: 4096,
     check: every!(|byte| byte.is_ascii_graphic() || byte == b' '),
 };
+
+fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
 
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())

@@ -57,8 +57,9 @@ impl Collecting {
         due: Timestamp,
         (seat, reservation): (Seat, Reservation),
     ) -> Self {
-        let policy = deployment.engine.policy();
-        let queue = policy.rules.iter().find(|known| known.name == rule).and_then(|rule| rule.strategy.queue());
+        let engine = deployment.engine();
+        let rules = &engine.policy().rules;
+        let queue = rules.iter().find(|known| known.name == rule).and_then(|rule| rule.strategy.queue());
         let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
         if let Some(queue) = queue {
             headers.push((":authority".to_owned(), queue.authority.clone().into_bytes()));
@@ -98,8 +99,8 @@ impl Exchange {
         let now = host::now();
         let call = Call { headers: core::mem::take(&mut collecting.headers), body };
         let deployment = &self.deployment;
-        let policy = deployment.engine.policy();
-        let rule = policy.rules.iter().find(|rule| rule.name == collecting.rule);
+        let engine = deployment.engine();
+        let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
         let queue = rule.and_then(|rule| rule.strategy.queue());
         let ticket = queue.and_then(|queue| deployment.jobs.take(&collecting.rule, queue, call, collecting.due, now));
         match (ticket, queue) {
@@ -129,7 +130,7 @@ impl Exchange {
 impl Deployment {
     /// The path that every ticket's page starts with.
     pub(super) fn ticket_path(&self) -> String {
-        format!("{}/v1/queue/", self.engine.policy().admin_api.path)
+        format!("{}/v1/queue/", self.engine().policy().admin_api.path)
     }
 
     /// A ticket's page, where a request asks for one. Only the byte-exact path does; without a rule that queues, or
@@ -142,8 +143,9 @@ impl Deployment {
         let text = pseudo(b":path")?.strip_prefix(self.ticket_path().as_bytes())?;
         let ticket = core::str::from_utf8(text).ok().and_then(Ticket::parse);
         let job = ticket.and_then(|ticket| self.jobs.look_up(ticket));
+        let engine = self.engine();
         let rule = job.as_ref().and_then(|job| {
-            let rules = &self.engine.policy().rules;
+            let rules = &engine.policy().rules;
             rules.iter().find(|rule| rule.name == job.rule)
         });
         let interval = rule.and_then(|rule| rule.quota.window.0.checked_div(rule.rate()));

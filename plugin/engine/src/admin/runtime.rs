@@ -1,0 +1,193 @@
+//! All that the admin API changes, as one value: whoever writes it writes a change and its audit entry in one step.
+//! Where it is kept is the filter's.
+
+use super::audit::{Entry, Trail};
+use super::grant::Grant;
+use super::{number, object, text};
+use crate::policy::{Node, json};
+use crate::time::Timestamp;
+
+/// The layout of the bytes; another one is nothing.
+const LAYOUT: u64 = 1;
+/// The most rules put at run time, and the most grants, at one time.
+const MOST_RULES: usize = 100;
+const MOST_GRANTS: usize = 256;
+/// The most bytes. A reader takes a JSON text of up to 1 MiB.
+const MOST_BYTES: usize = 512 * 1024;
+
+/// The state at run time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Runtime {
+    /// Grows by one with every change.
+    pub generation: u64,
+    /// The rules that are laid over the file's.
+    pub rules: Vec<Node>,
+    /// The grants, those just ended among them until somebody looks.
+    pub grants: Vec<Grant>,
+    /// Where counting starts anew.
+    pub baselines: Vec<Baseline>,
+    /// What was done.
+    pub trail: Trail,
+}
+
+/// What a rule's counters stood at when they were reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// The rule's name.
+    pub rule: String,
+    /// When.
+    pub at: Timestamp,
+    /// The counters, in the order of whoever keeps them.
+    pub counts: Vec<u64>,
+}
+
+/// Why a change is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such thing.
+    Absent,
+    /// There is no room for more.
+    Full,
+}
+
+impl Runtime {
+    /// Reads what [`Self::bytes`] writes; `None` for anything else. No bytes are a state in which nothing was done.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        if bytes.len() > MOST_BYTES {
+            return None;
+        }
+        let node = json::parse(bytes).ok()?;
+        if node.get("layout")?.whole()? != LAYOUT {
+            return None;
+        }
+        let baseline = |node: &Node| {
+            Some(Baseline {
+                rule: node.word("rule")?.to_owned(),
+                at: Timestamp::from_micros(node.get("at_us")?.whole()?),
+                counts: node.get("counts")?.entries().iter().map(Node::whole).collect::<Option<_>>()?,
+            })
+        };
+        Some(Self {
+            generation: node.get("generation")?.whole()?,
+            rules: node.get("rules")?.entries().to_vec(),
+            grants: node.get("grants")?.entries().iter().map(Grant::restored).collect::<Option<_>>()?,
+            baselines: node.get("baselines")?.entries().iter().map(baseline).collect::<Option<_>>()?,
+            trail: Trail::restored(node.get("audit")?)?,
+        })
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// It is more than [`Self::read`] would take.
+    pub fn bytes(&self) -> Result<Vec<u8>, Refused> {
+        let baseline = |baseline: &Baseline| {
+            object(&mut [
+                ("rule", text(&baseline.rule)),
+                ("at_us", number(baseline.at.micros())),
+                ("counts", Node::List(baseline.counts.iter().map(|count| number(*count)).collect())),
+            ])
+        };
+        let node = object(&mut [
+            ("layout", number(LAYOUT)),
+            ("generation", number(self.generation)),
+            ("rules", Node::List(self.rules.clone())),
+            ("grants", Node::List(self.grants.iter().map(Grant::stored).collect())),
+            ("baselines", Node::List(self.baselines.iter().map(baseline).collect())),
+            ("audit", self.trail.stored()),
+        ]);
+        let bytes = node.to_json().into_bytes();
+        if bytes.len() > MOST_BYTES { Err(Refused::Full) } else { Ok(bytes) }
+    }
+
+    /// Notes what was done, which makes a new generation.
+    pub fn done(&mut self, at: Timestamp, actor: &str, action: &str, detail: Node) -> Entry {
+        self.generation = self.generation.saturating_add(1);
+        self.trail.append(at, actor, action, detail)
+    }
+
+    /// Whether the rule was put at run time.
+    pub fn has_rule(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.word("name") == Some(name))
+    }
+
+    /// Puts a rule in the place of the one of its name, or behind the others.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    pub fn put_rule(&mut self, rule: Node) -> Result<(), Refused> {
+        let name = rule.word("name").map(str::to_owned);
+        let is_full = self.rules.len() >= MOST_RULES;
+        match self.rules.iter_mut().find(|known| known.word("name") == name.as_deref()) {
+            Some(known) => *known = rule,
+            None if is_full => return Err(Refused::Full),
+            None => self.rules.push(rule),
+        }
+        Ok(())
+    }
+
+    /// Takes a rule away that was put at run time.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn remove_rule(&mut self, name: &str) -> Result<(), Refused> {
+        if !self.has_rule(name) {
+            return Err(Refused::Absent);
+        }
+        self.rules.retain(|rule| rule.word("name") != Some(name));
+        Ok(())
+    }
+
+    /// Adds a grant.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    pub fn give(&mut self, grant: Grant) -> Result<(), Refused> {
+        if self.grants.len() >= MOST_GRANTS {
+            return Err(Refused::Full);
+        }
+        self.grants.push(grant);
+        Ok(())
+    }
+
+    /// Takes a grant away that is still in force.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn revoke(&mut self, id: &str, now: Timestamp) -> Result<Grant, Refused> {
+        let wanted = |grant: &Grant| grant.id == id && grant.is_in_force(now);
+        let at = self.grants.iter().position(wanted).ok_or(Refused::Absent)?;
+        Ok(self.grants.remove(at))
+    }
+
+    /// Takes out the grants that have ended and notes each; returns the notes.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Entry> {
+        let (left, ended): (Vec<Grant>, Vec<Grant>) =
+            core::mem::take(&mut self.grants).into_iter().partition(|grant| grant.is_in_force(now));
+        self.grants = left;
+        let note = |grant: Grant| {
+            self.done(now, "tidegate", "override_expired", object(&mut [("override_id", text(&grant.id))]))
+        };
+        ended.into_iter().map(note).collect()
+    }
+
+    /// When the next grant ends.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.grants.iter().map(|grant| grant.expires_at).min()
+    }
+
+    /// Counts a rule from here on.
+    pub fn reset(&mut self, baseline: Baseline) {
+        self.baselines.retain(|known| known.rule != baseline.rule);
+        self.baselines.push(baseline);
+        if self.baselines.len() > 1_000 {
+            self.baselines.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::admin::grant::{Allowance, Giving, Grant};
+use crate::catalogue::Catalogue;
+use crate::policy::Policy;
+
+const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+fn policy() -> Policy {
+    let text = br#"{"version": 1, "identity": {"user": [{"header": "x-user", "trust": "verified"}]},
+        "rules": [{"name": "r", "scope": "per_user", "rate": 1, "window_seconds": 60}]}"#;
+    Policy::parse(text, &Catalogue::builtin()).unwrap()
+}
+
+fn grant(body: &str) -> Result<Grant, Vec<String>> {
+    let giving = Giving { admin: "ops", random: [7; 8], now: NOW };
+    Grant::read(body.as_bytes(), &policy(), &Catalogue::builtin(), giving)
+        .map_err(|mistakes| mistakes.iter().map(|mistake| mistake.pointer.clone()).collect())
+}
+
+fn full() -> Runtime {
+    let mut runtime = Runtime::default();
+    runtime.rules.push(crate::policy::json::parse(br#"{"name": "x", "rate": 5}"#).unwrap());
+    for what in [
+        r#""target_user_id": "zoë \"q\" <b>", "unlimited": true"#,
+        r#""target_ip": "10.0.0.0/8", "rate_multiplier": 2.5"#,
+        r#""target_endpoint": "/v1/{id}/*", "target_rule": "r", "unlimited": true"#,
+        r#""target_rule": "*", "unlimited": true, "note": "all off""#,
+    ] {
+        runtime.give(grant(&format!(r#"{{{what}, "reason": "testing", "duration_minutes": 5}}"#)).unwrap()).unwrap();
+    }
+    runtime.reset(Baseline { rule: "r".to_owned(), at: NOW, counts: vec![1, 2, 3] });
+    runtime.done(NOW, "ops", "rule_put", object(&mut [("rule", text("x"))]));
+    runtime
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let runtime = full();
+    assert_eq!(Runtime::read(&runtime.bytes().unwrap()), Some(runtime));
+    assert_eq!(Runtime::read(b""), Some(Runtime::default()));
+}
+
+#[test]
+fn grants_end_and_each_end_is_noted_once() {
+    let mut runtime = full();
+    let end = NOW + crate::time::Micros::from_secs(300);
+    assert_eq!(runtime.next_expiry(), Some(end));
+    assert!(runtime.expire(Timestamp::from_micros(end.micros() - 1)).is_empty());
+    assert_eq!(runtime.expire(end).len(), 4);
+    assert!(runtime.expire(end).is_empty() && runtime.grants.is_empty());
+    assert_eq!(runtime.generation, 5);
+}
+
+#[test]
+fn every_mistake_of_a_grant_is_told() {
+    let with = |what: &str| grant(&format!(r#"{{"reason": "testing", {what}}}"#)).unwrap_err();
+    let user = r#""target_user_id": "u", "unlimited": true"#;
+    for minutes in ["0", "-1", "10081", "9223372036854775808", "1.5", "\"5\"", "1e3"] {
+        assert_eq!(with(&format!(r#"{user}, "duration_minutes": {minutes}"#)), ["/duration_minutes"], "{minutes}");
+    }
+    for times in ["1", "0.5", "-3", "1e308", "1001", "null", "\"2\""] {
+        let what = format!(r#""target_user_id": "u", "duration_minutes": 5, "rate_multiplier": {times}"#);
+        assert_eq!(with(&what), ["/rate_multiplier"], "{times}");
+    }
+    for range in ["0.0.0.0/0", "128.0.0.0/1", "::/0", "2000::/16", "::ffff:0:0/96"] {
+        let what = format!(r#""target_ip": "{range}", "duration_minutes": 5, "unlimited": true"#);
+        assert_eq!(with(&what), ["/target_ip"], "{range}");
+    }
+    assert_eq!(with(r#""target_user_id": "u", "unlimited": true"#), [""], "it must end");
+    assert_eq!(with(r#""duration_minutes": 5, "unlimited": true"#), [""], "it must be for somebody");
+    assert_eq!(with(r#""target_rule": "rr", "duration_minutes": 5, "unlimited": true"#), ["/target_rule"]);
+    assert_eq!(with(&format!(r#"{user}, "duration_minutes": 5, "rate_multiplier": 2"#)), [""]);
+    assert_eq!(with(r#""target_user_id": "u", "duration_minutes": 5"#), [""]);
+    assert_eq!(with(&format!(r#"{user}, "duration_minutes": 5, "admin_id": "root""#)), ["/admin_id"]);
+    assert_eq!(with(&format!(r#"{user}, "duration_minutes": 5, "note": "a\u001b[2J""#)), ["/note"]);
+    assert_eq!(
+        grant(r#"{"target_user_id": "", "target_ip": "x", "duration_minutes": 0, "reason": "because"}"#).unwrap_err(),
+        ["/target_user_id", "/target_ip", "/duration_minutes", "/reason"]
+    );
+    let ok = grant(r#"{"target_user_id": "u", "rate_multiplier": 2.5, "duration_minutes": 10080, "reason": "other"}"#);
+    assert_eq!(ok.unwrap().allowance, Allowance::Times(2_500_000));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_state_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0_usize..4000, flip in any::<u8>()) {
+        let _ = Runtime::read(&bytes);
+        let mut good = full().bytes().unwrap();
+        let at = cut % good.len();
+        good[at] ^= flip;
+        let _ = Runtime::read(&good);
+        good.truncate(at);
+        let _ = Runtime::read(&good);
+    }
+}

@@ -1,0 +1,271 @@
+//! The admin API over HTTP: who may call, the state that all workers share, what requests under it leave behind. What
+//! calls mean, and how their answers look, is the engine's `admin`.
+
+mod calls;
+mod logins;
+mod metrics;
+mod state;
+mod violations;
+
+use core::cell::{Cell, RefCell};
+
+use sha2::{Digest, Sha256};
+use tidegate_engine::admin::answer;
+use tidegate_engine::admin::call::{Call, Unroutable};
+use tidegate_engine::admin::runtime::Runtime;
+use tidegate_engine::admin::{hex, overlay};
+use tidegate_engine::policy::{AdminApi, AdminToken, Policy};
+use tidegate_engine::{Decision, Engine, Header, Readings, Request, Response, Timestamp};
+
+use crate::host::{self, Level, Metric, MetricKind, define_metric};
+use crate::root::Deployment;
+use logins::Logins;
+use violations::Violations;
+
+/// What a deployment with an admin API keeps besides the rest.
+#[derive(Debug)]
+pub(crate) struct Operated {
+    prefix: [u8; 8],
+    /// The policy file's text.
+    file: Vec<u8>,
+    file_sha256: String,
+    /// Grows with every change of the state in any worker, so that a request asks only for a number.
+    changes: Metric,
+    /// How far this worker has read.
+    seen: Cell<Option<u64>>,
+    runtime: RefCell<Runtime>,
+    /// Why the rules put at run time do not fit the policy file; empty where they do.
+    misfit: RefCell<Vec<String>>,
+    /// The policy file's own policy, without what is laid over it.
+    own: RefCell<Option<Engine>>,
+    logins: Logins,
+    violations: RefCell<Violations>,
+    /// VMs that have served a request.
+    workers: Metric,
+    has_served: Cell<bool>,
+}
+
+/// What becomes of a request.
+pub(crate) enum Admission {
+    /// It is no call: it goes the way of all others.
+    NoCall,
+    /// It is answered so.
+    Refused(Response),
+    /// It is a call that its caller may make.
+    Admitted {
+        /// The token's name.
+        caller: String,
+        /// What is asked.
+        call: Call,
+    },
+}
+
+impl Operated {
+    /// Opens the state of the deployment whose keys start with `prefix`; `None` without tokens.
+    pub(crate) fn open(prefix: [u8; 8], file: &[u8], policy: &Policy) -> Option<Self> {
+        let metric = |kind, name: &str| define_metric(kind, &format!("tidegate.{}.{name}", policy.namespace));
+        policy.admin_api.is_on().then(|| Self {
+            prefix,
+            file: file.to_vec(),
+            file_sha256: hex(&Sha256::digest(file)),
+            changes: metric(MetricKind::Gauge, "admin_changes"),
+            seen: Cell::new(None),
+            runtime: RefCell::default(),
+            misfit: RefCell::default(),
+            own: RefCell::default(),
+            logins: Logins::new(metric(MetricKind::Counter, "admin_failed_logins_total")),
+            violations: RefCell::new(Violations::new()),
+            workers: metric(MetricKind::Gauge, "admin_workers"),
+            has_served: Cell::new(false),
+        })
+    }
+
+    /// When there is something to do next: a grant ends, violations are to be written.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let expiry = self.runtime.borrow().next_expiry();
+        expiry.into_iter().chain(self.violations.borrow().next_due()).min()
+    }
+
+    fn key(&self, kind: u8) -> Vec<u8> {
+        let mut key = self.prefix.to_vec();
+        key.push(kind);
+        key
+    }
+}
+
+impl Drop for Operated {
+    fn drop(&mut self) {
+        if self.has_served.get() {
+            self.workers.add(-1);
+        }
+    }
+}
+
+impl Deployment {
+    /// Takes over what another worker changed, if one did. Costs one metric read a request.
+    pub(crate) fn refresh(&self, now: Timestamp) {
+        let Some(operated) = &self.operated else { return };
+        let changes = operated.changes.value();
+        if operated.seen.get() == Some(changes) {
+            return;
+        }
+        operated.seen.set(Some(changes));
+        let (runtime, _) = operated.read_state();
+        let own = operated.own.borrow_mut().get_or_insert_with(|| self.engine()).clone();
+        let has_other_rules = operated.runtime.borrow().rules != runtime.rules;
+        let base = if !has_other_rules {
+            self.engine()
+        } else if runtime.rules.is_empty() {
+            operated.misfit.borrow_mut().clear();
+            own
+        } else {
+            match overlay::compiled(&operated.file, &runtime.rules, &crate::catalogue()) {
+                Ok(policy) => {
+                    operated.misfit.borrow_mut().clear();
+                    Engine::new(policy)
+                }
+                Err(mistakes) => {
+                    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                    for line in &lines {
+                        let what = "the rules put at run time do not fit the policy and are not applied";
+                        host::log(Level::Error, &format!("{what}: {line}"));
+                    }
+                    *operated.misfit.borrow_mut() = lines;
+                    own
+                }
+            }
+        };
+        operated.violations.borrow_mut().forget_reset(&runtime.baselines);
+        self.replace_engine(base.with_grants(&runtime.grants));
+        *operated.runtime.borrow_mut() = runtime;
+        self.keep_ticking(now, false);
+    }
+
+    /// What is to be done between requests: grants that have ended are noted, violations written.
+    pub(crate) fn operate(&self, now: Timestamp) {
+        let Some(operated) = &self.operated else { return };
+        self.refresh(now);
+        if operated.runtime.borrow().next_expiry().is_some_and(|at| at <= now) {
+            // Every worker tries; whoever writes first has noted it, the others find nothing.
+            let _ = operated.change(now, &|_| Ok(Vec::new()));
+            operated.seen.set(None);
+            self.refresh(now);
+        }
+        operated.violations.borrow_mut().write(&operated.key(b'V'), now);
+    }
+
+    /// Notes of a decision what only the admin API tells.
+    pub(crate) fn note(&self, decision: &Decision, headers: &[Header<'_>], now: Timestamp) {
+        let Some(operated) = &self.operated else { return };
+        if !operated.has_served.replace(true) {
+            operated.workers.add(1);
+        }
+        let engine = self.engine();
+        self.counters.count_remaining(decision, engine.policy());
+        if operated.violations.borrow_mut().note(&engine, decision, headers, now) {
+            self.keep_ticking(now, false);
+        }
+    }
+
+    /// Whether a request is a call of the admin API, and one that its caller may make.
+    pub(crate) fn admit(&self, lines: &[Header<'_>], now: Timestamp) -> Admission {
+        let Some(operated) = &self.operated else { return Admission::NoCall };
+        let engine = self.engine();
+        let policy = engine.policy();
+        let request = Request { headers: lines, peer: b"", metadata: &[] };
+        let rest = match place(policy, &request) {
+            Place::Elsewhere => return Admission::NoCall,
+            Place::Misspelt => return Admission::Refused(answer::problem(404, "There is nothing here.")),
+            Place::Here(rest) => rest,
+        };
+        let Some(token) = holder(&policy.admin_api, &request) else {
+            operated.login_failed(now);
+            return Admission::Refused(answer::unauthorized());
+        };
+        let call = match Call::of(request.method(), rest) {
+            Ok(call) => call,
+            Err(Unroutable::NotFound) => return Admission::Refused(answer::problem(404, "There is no such call.")),
+            Err(Unroutable::Query(mistakes)) => {
+                return Admission::Refused(answer::mistakes(422, "The query does not fit.", &mistakes));
+            }
+            Err(Unroutable::Method(methods)) => {
+                let mut response = answer::problem(405, "This call has other methods.");
+                response.headers.push(("allow".into(), methods.to_owned()));
+                return Admission::Refused(response);
+            }
+        };
+        if call.writes() && !token.may_write {
+            return Admission::Refused(answer::problem(403, "This token may look and not change."));
+        }
+        if call.has_body() && !request.only_value("content-type").is_some_and(is_json) {
+            return Admission::Refused(answer::problem(415, "The body must be application/json."));
+        }
+        Admission::Admitted { caller: token.name.clone(), call }
+    }
+}
+
+/// Where a request's path leads.
+enum Place<'r> {
+    /// Not to the admin API.
+    Elsewhere,
+    /// To it, by another spelling or for another host: it must not reach an upstream that reads it otherwise.
+    Misspelt,
+    /// To it; what follows the configured path, with the query.
+    Here(&'r [u8]),
+}
+
+fn place<'r>(policy: &Policy, request: &Request<'r>) -> Place<'r> {
+    let api = &policy.admin_api;
+    let leads_there = |path: &[u8], to: &str| {
+        path.strip_prefix(to.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+    };
+    let readings = Readings::of(request.path(), policy.paths_are_loose);
+    let is_meant = if policy.paths_are_loose {
+        leads_there(&readings.normalised, &api.path.to_ascii_lowercase())
+    } else {
+        leads_there(&readings.normalised, &api.path)
+    };
+    // `/.tidegate/../api` starts like it and is another path to whoever resolves it.
+    if !is_meant {
+        return Place::Elsewhere;
+    }
+    let rest = request.path().strip_prefix(api.path.as_bytes());
+    let is_served =
+        api.hosts.is_empty() || request.only_value(":authority").is_some_and(|host| is_one_of(&api.hosts, host));
+    match rest {
+        Some(rest) if is_served && matches!(rest.first(), None | Some(b'/' | b'?')) => Place::Here(rest),
+        _ => Place::Misspelt,
+    }
+}
+
+/// Whether a host is in the list, in any case; one that is listed without port is meant with every port.
+fn is_one_of(hosts: &[String], host: &[u8]) -> bool {
+    let bare = match host.iter().rposition(|byte| *byte == b':') {
+        Some(at) if host.get(at..).is_some_and(|port| !port.contains(&b']')) => host.get(..at).unwrap_or(host),
+        _ => host,
+    };
+    hosts.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(host) || known.as_bytes().eq_ignore_ascii_case(bare))
+}
+
+/// The token that a request carries, where it is one of the policy's. All hashes are compared whole, so that the time
+/// it takes tells nothing of them.
+fn holder<'p>(api: &'p AdminApi, request: &Request<'_>) -> Option<&'p AdminToken> {
+    const LONGEST: usize = 4096;
+    let value = request.only_value("authorization").unwrap_or_default();
+    let (scheme, token) = value.split_at_checked(7).unwrap_or_default();
+    let fits = scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.len() <= LONGEST;
+    let digest = Sha256::digest(if fits { token } else { b"" });
+    let mut found = None;
+    for known in &api.tokens {
+        let difference = known.sha256.iter().zip(digest).fold(0, |sum, (a, b)| sum | core::hint::black_box(a ^ b));
+        if difference == 0 && fits {
+            found = Some(known);
+        }
+    }
+    found
+}
+
+fn is_json(value: &[u8]) -> bool {
+    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}

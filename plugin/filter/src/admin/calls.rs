@@ -1,0 +1,277 @@
+//! What each call does.
+
+use tidegate_engine::admin::audit::Entry;
+use tidegate_engine::admin::call::{Call, Place};
+use tidegate_engine::admin::explain::Look;
+use tidegate_engine::admin::grant::{self, Giving, Grant};
+use tidegate_engine::admin::{answer, number, object, overlay, text};
+use tidegate_engine::policy::{Mistakes, Node};
+use tidegate_engine::table::ENTRY_BYTES;
+use tidegate_engine::{Response, Timestamp};
+
+use super::Operated;
+use super::state::refused;
+use crate::root::Deployment;
+
+/// What this version's admin API can do.
+const CAPABILITIES: [&str; 7] = ["audit", "counters", "explain", "metrics", "overrides", "rules", "violations"];
+
+impl Deployment {
+    /// Carries a call out.
+    pub(crate) fn call(&self, caller: &str, call: Call, body: &[u8], now: Timestamp) -> Response {
+        let Some(operated) = &self.operated else { return answer::unauthorized() };
+        self.refresh(now);
+        let answer = match call {
+            Call::Status => Ok(answer::json(200, &self.status(operated))),
+            Call::Rules => Self::rules(operated),
+            Call::Rule(name) => Self::rule(operated, &name),
+            Call::PutRule(name) => self.put_rule(operated, caller, &name, body, now),
+            Call::RemoveRule(name) => self.remove_rule(operated, caller, &name, now),
+            Call::Overrides => Ok(overrides(operated.runtime.borrow().grants.iter(), None, now)),
+            Call::Grant => self.give(operated, caller, body, now),
+            Call::Revoke(id) => self.revoke(operated, caller, &id, now),
+            Call::CheckOverrides { user_id, ip_address } => {
+                self.check(operated, user_id.as_deref(), ip_address.as_deref(), now)
+            }
+            Call::Metrics(rule) => Ok(self.metrics(operated, rule.as_deref())),
+            Call::Reset(rule) => self.reset(operated, caller, &rule, now),
+            Call::Counter(place) => self.look(&self.engine().counter(&place, now)),
+            Call::ClearCounter(place) => self.clear(operated, caller, &place, now),
+            Call::Explain => self.look(&self.engine().explain(body, &crate::catalogue(), now)),
+            Call::Audit { after } => Ok(audit(operated, after)),
+        };
+        answer.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Makes a change that is noted as one action, and takes it over at once.
+    fn change(
+        &self,
+        operated: &Operated,
+        now: Timestamp,
+        change: &dyn Fn(&mut tidegate_engine::admin::runtime::Runtime) -> Result<Entry, Response>,
+    ) -> Result<(), Response> {
+        operated.change(now, &|runtime| change(runtime).map(|entry| vec![entry]))?;
+        self.refresh(now);
+        Ok(())
+    }
+
+    fn document(operated: &Operated) -> Result<Node, Response> {
+        let runtime = operated.runtime.borrow();
+        let rules = if operated.misfit.borrow().is_empty() { runtime.rules.as_slice() } else { &[] };
+        overlay::laid_over(&operated.file, rules).map_err(|mistakes| does_not_fit(&mistakes))
+    }
+
+    fn rules(operated: &Operated) -> Result<Response, Response> {
+        let document = Self::document(operated)?;
+        let runtime = operated.runtime.borrow();
+        let rules = document.get("rules").map(Node::entries).unwrap_or_default().iter();
+        let shown = rules.map(|rule| overlay::shown(rule, runtime.has_rule(rule.word("name").unwrap_or_default())));
+        let body = object(&mut [("generation", number(runtime.generation)), ("rules", Node::List(shown.collect()))]);
+        Ok(answer::json(200, &body))
+    }
+
+    fn rule(operated: &Operated, name: &str) -> Result<Response, Response> {
+        let document = Self::document(operated)?;
+        let rules = document.get("rules").map(Node::entries).unwrap_or_default();
+        let rule = rules.iter().find(|rule| rule.word("name") == Some(name)).ok_or_else(no_rule)?;
+        Ok(answer::json(200, &overlay::shown(rule, operated.runtime.borrow().has_rule(name))))
+    }
+
+    fn put_rule(
+        &self,
+        operated: &Operated,
+        caller: &str,
+        name: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Response, Response> {
+        self.change(operated, now, &|runtime| {
+            let rule = overlay::rule(name, body, &operated.file, &runtime.rules, &crate::catalogue())
+                .map_err(|mistakes| does_not_fit(&mistakes))?;
+            runtime.put_rule(rule.clone()).map_err(refused)?;
+            Ok(runtime.done(now, caller, "rule_put", object(&mut [("rule", text(name)), ("content", rule)])))
+        })?;
+        let runtime = operated.runtime.borrow();
+        let rule = runtime.rules.iter().find(|rule| rule.word("name") == Some(name)).ok_or_else(no_rule)?;
+        let body = object(&mut [("generation", number(runtime.generation)), ("rule", overlay::shown(rule, true))]);
+        Ok(answer::json(200, &body))
+    }
+
+    fn remove_rule(&self, operated: &Operated, caller: &str, name: &str, now: Timestamp) -> Result<Response, Response> {
+        let is_of_file = || {
+            let document = overlay::laid_over(&operated.file, &[]).ok();
+            let rules = document.as_ref().and_then(|document| document.get("rules")).map(Node::entries);
+            rules.unwrap_or_default().iter().any(|rule| rule.word("name") == Some(name))
+        };
+        self.change(operated, now, &|runtime| {
+            if !runtime.has_rule(name) && is_of_file() {
+                let why = "This rule is the policy file's: put it with \"enabled\": false, or use a kill switch.";
+                return Err(answer::problem(409, why));
+            }
+            runtime.remove_rule(name).map_err(refused)?;
+            // What does not fit the file now need not fit without this rule either.
+            if operated.misfit.borrow().is_empty() {
+                overlay::compiled(&operated.file, &runtime.rules, &crate::catalogue())
+                    .map_err(|mistakes| answer::mistakes(409, "Without this rule the others do not fit.", &mistakes))?;
+            }
+            Ok(runtime.done(now, caller, "rule_removed", object(&mut [("rule", text(name))])))
+        })?;
+        Ok(answer::nothing())
+    }
+
+    fn give(&self, operated: &Operated, caller: &str, body: &[u8], now: Timestamp) -> Result<Response, Response> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|_| answer::problem(503, "The host gives no random bytes."))?;
+        let giving = Giving { admin: caller, random, now };
+        let engine = self.engine();
+        let grant = Grant::read(body, engine.policy(), &crate::catalogue(), giving)
+            .map_err(|mistakes| answer::mistakes(422, "The override does not fit.", &mistakes))?;
+        self.change(operated, now, &|runtime| {
+            runtime.give(grant.clone()).map_err(refused)?;
+            Ok(runtime.done(now, caller, "override_given", grant.shown(now)))
+        })?;
+        let mut response = answer::json(201, &grant.shown(now));
+        let path = format!("{}/v1/overrides/{}", engine.policy().admin_api.path, grant.id);
+        response.headers.push(("location".into(), path));
+        Ok(response)
+    }
+
+    fn revoke(&self, operated: &Operated, caller: &str, id: &str, now: Timestamp) -> Result<Response, Response> {
+        self.change(operated, now, &|runtime| {
+            runtime.revoke(id, now).map_err(refused)?;
+            Ok(runtime.done(now, caller, "override_revoked", object(&mut [("override_id", text(id))])))
+        })?;
+        Ok(answer::nothing())
+    }
+
+    fn check(
+        &self,
+        operated: &Operated,
+        user: Option<&str>,
+        address: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Response, Response> {
+        let engine = self.engine();
+        let admins = &engine.policy().admins;
+        let runtime = operated.runtime.borrow();
+        let fitting = grant::check(&runtime.grants, user, address, now)
+            .and_then(|fitting| grant::address_of(address).map(|address| (fitting, address)));
+        let (fitting, address) = fitting.map_err(|mistakes| does_not_fit(&mistakes))?;
+        let is_admin = user.is_some_and(|user| admins.user_ids.iter().any(|admin| admin == user))
+            || address.is_some_and(|address| admins.ip_addresses.iter().any(|range| range.contains(address)));
+        Ok(overrides(fitting.into_iter(), Some(is_admin), now))
+    }
+
+    fn reset(&self, operated: &Operated, caller: &str, rule: &str, now: Timestamp) -> Result<Response, Response> {
+        let baseline = self.baseline(rule, now).ok_or_else(no_rule)?;
+        self.change(operated, now, &|runtime| {
+            runtime.reset(baseline.clone());
+            Ok(runtime.done(now, caller, "metrics_reset", object(&mut [("rule", text(rule))])))
+        })?;
+        Ok(self.metrics(operated, Some(rule)))
+    }
+
+    fn look(&self, look: &Result<Look, Mistakes>) -> Result<Response, Response> {
+        let look = look.as_ref().map_err(does_not_fit)?;
+        Ok(answer::json(200, &self.looked(look)?))
+    }
+
+    fn looked(&self, look: &Look) -> Result<Node, Response> {
+        let engine = self.engine();
+        let reply = self.table.acquire(&engine, &look.acquire, &self.counters);
+        let reply = reply.map_err(|_| answer::problem(503, "The host's shared data fails."))?;
+        Ok(engine.shown(look, &reply))
+    }
+
+    fn clear(&self, operated: &Operated, caller: &str, place: &Place, now: Timestamp) -> Result<Response, Response> {
+        let engine = self.engine();
+        let look = engine.counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
+        let shown = self.looked(&look)?;
+        if !self.table.clear(&engine, &look.acquire, &self.counters) {
+            return Err(answer::problem(503, "The counter changed under every try."));
+        }
+        let counter = shown.get("rules").and_then(|rules| rules.entries().first());
+        let key = counter.and_then(|counter| counter.get("key")).cloned().unwrap_or(Node::Null);
+        self.change(operated, now, &|runtime| {
+            let detail = object(&mut [("rule", text(&place.rule)), ("key", key.clone())]);
+            Ok(runtime.done(now, caller, "counter_cleared", detail))
+        })?;
+        Ok(answer::nothing())
+    }
+
+    fn status(&self, operated: &Operated) -> Node {
+        let engine = self.engine();
+        let runtime = operated.runtime.borrow();
+        let words = |words: Vec<&str>| Node::List(words.into_iter().map(text).collect());
+        let misfit = operated.misfit.borrow();
+        let rules = runtime.rules.iter().filter_map(|rule| rule.word("name")).collect();
+        let capacity = self.counters.table_capacity_bytes.value();
+        object(&mut [
+            ("version", text(env!("CARGO_PKG_VERSION"))),
+            (
+                "policy",
+                object(&mut [
+                    ("sha256", text(&operated.file_sha256)),
+                    ("namespace", text(&engine.policy().namespace)),
+                    ("rules", number(engine.policy().rules.len().try_into().unwrap_or(u64::MAX))),
+                ]),
+            ),
+            ("generation", number(runtime.generation)),
+            (
+                "runtime",
+                object(&mut [
+                    ("rules", words(rules)),
+                    ("wins", text("runtime")),
+                    ("applied", Node::Boolean(misfit.is_empty())),
+                    ("misfit", words(misfit.iter().map(String::as_str).collect())),
+                    ("overrides", number(runtime.grants.len().try_into().unwrap_or(u64::MAX))),
+                ]),
+            ),
+            (
+                "store",
+                object(&mut [
+                    ("type", text("local")),
+                    ("healthy", Node::Boolean(true)),
+                    ("survives_restart", Node::Boolean(false)),
+                ]),
+            ),
+            ("workers", number(operated.workers.value())),
+            (
+                "table",
+                object(&mut [
+                    ("keys", number(self.counters.table_keys.value())),
+                    ("capacity_keys", number(capacity.checked_div(ENTRY_BYTES as u64).unwrap_or(0))),
+                    ("bytes", number(self.counters.table_bytes.value())),
+                    ("given_up_limiting", number(self.counters.given_up_limiting())),
+                ]),
+            ),
+            ("waiting", number(self.counters.waiting.value())),
+            ("queue", object(&mut [("waiting", Node::Object(self.jobs.waiting_by_rule()))])),
+            ("audit", runtime.trail.head()),
+            ("capabilities", words(CAPABILITIES.to_vec())),
+        ])
+    }
+}
+
+fn overrides<'g>(grants: impl Iterator<Item = &'g Grant>, is_admin: Option<bool>, now: Timestamp) -> Response {
+    let shown = grants.filter(|grant| grant.is_in_force(now)).map(|grant| grant.shown(now)).collect();
+    let mut members = vec![("overrides".to_owned(), Node::List(shown))];
+    members.extend(is_admin.map(|is_admin| ("is_admin".to_owned(), Node::Boolean(is_admin))));
+    answer::json(200, &Node::Object(members))
+}
+
+fn audit(operated: &Operated, after: u64) -> Response {
+    let mut shown = operated.runtime.borrow().trail.shown(after);
+    if let Node::Object(members) = &mut shown {
+        members.push(("failed_logins".to_owned(), operated.shown_logins()));
+    }
+    answer::json(200, &shown)
+}
+
+fn does_not_fit(mistakes: &Mistakes) -> Response {
+    answer::mistakes(422, "What was sent does not fit.", mistakes)
+}
+
+fn no_rule() -> Response {
+    answer::problem(404, "There is no such rule.")
+}

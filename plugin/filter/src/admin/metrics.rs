@@ -1,0 +1,82 @@
+//! `/v1/metrics`: every rule's counters since its last reset, from the host's own metrics, which all workers share.
+
+use tidegate_engine::admin::runtime::{Baseline, Runtime};
+use tidegate_engine::admin::{answer, number, object};
+use tidegate_engine::policy::Node;
+use tidegate_engine::{Response, Timestamp};
+
+use super::Operated;
+use super::violations::Merged;
+use crate::counters::VERDICTS;
+use crate::root::Deployment;
+
+impl Deployment {
+    /// One rule's metrics, or all.
+    pub(super) fn metrics(&self, operated: &Operated, only: Option<&str>) -> Response {
+        let engine = self.engine();
+        let runtime = operated.runtime.borrow();
+        let violations = operated.violations.borrow().merged(&operated.key(b'V'), &runtime.baselines);
+        let mut shown = Vec::new();
+        for (index, rule) in engine.policy().rules.iter().enumerate() {
+            if only.is_none_or(|only| only == rule.name) {
+                let counts = self.counted(index, &rule.name, &runtime);
+                shown.push((rule.name.clone(), rule_metrics(&counts, &rule.name, &violations)));
+            }
+        }
+        if only.is_some() && shown.is_empty() {
+            return answer::problem(404, "There is no such rule.");
+        }
+        answer::json(200, &object(&mut [("rules", Node::Object(shown))]))
+    }
+
+    /// A rule's counters since its last reset.
+    fn counted(&self, index: usize, rule: &str, runtime: &Runtime) -> Vec<u64> {
+        let counts = self.counters.read(index);
+        match runtime.baselines.iter().find(|baseline| baseline.rule == rule) {
+            None => counts,
+            Some(baseline) => {
+                let before = baseline.counts.iter().copied().chain(core::iter::repeat(0));
+                counts.into_iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect()
+            }
+        }
+    }
+
+    /// Where a rule's counters stand now; `None` where there is no such rule.
+    pub(super) fn baseline(&self, rule: &str, now: Timestamp) -> Option<Baseline> {
+        let engine = self.engine();
+        let index = engine.policy().rules.iter().position(|known| known.name == rule)?;
+        Some(Baseline { rule: rule.to_owned(), at: now, counts: self.counters.read(index) })
+    }
+}
+
+fn rule_metrics(counts: &[u64], rule: &str, violations: &Merged) -> Node {
+    let count = |word: &str| {
+        let at = VERDICTS.iter().position(|known| *known == word);
+        at.and_then(|at| counts.get(at)).copied().unwrap_or(0)
+    };
+    let last = |from_end: usize| counts.iter().rev().nth(from_end).copied().unwrap_or(0);
+    let sum = |words: &[&str]| words.iter().fold(0_u64, |sum, word| sum.saturating_add(count(word)));
+    let total = sum(&VERDICTS);
+    let limited = sum(&["limited", "degraded", "delayed", "queued"]);
+    object(&mut [
+        ("total", number(total)),
+        ("allowed", number(count("allowed"))),
+        ("limited", number(limited)),
+        ("rejected", number(count("limited"))),
+        ("delayed", number(count("delayed"))),
+        ("queued", number(count("queued"))),
+        ("degraded", number(count("degraded"))),
+        ("shadow_limited", number(count("shadow_limited"))),
+        ("granted", number(count("granted"))),
+        ("near_limit", number(last(1))),
+        ("average_remaining", share(last(0), total, 100)),
+        ("hit_rate", share(limited, total, 10_000)),
+        ("violations", violations.shown(rule)),
+    ])
+}
+
+/// A quotient, cut to so many parts.
+fn share(of: u64, all: u64, parts: u32) -> Node {
+    let cut = u128::from(of).saturating_mul(parts.into()).checked_div(all.into()).unwrap_or(0);
+    Node::Number(f64::from(u32::try_from(cut).unwrap_or(u32::MAX)) / f64::from(parts))
+}

@@ -1,0 +1,82 @@
+//! A request to the admin API on its way: whose it is and what it calls, while its body is read.
+
+use tidegate_engine::admin::answer;
+use tidegate_engine::admin::call::Call;
+use tidegate_engine::{Header, Timestamp};
+
+use super::{Exchange, State, collecting};
+use crate::abi::{AfterBody, AfterHeaders};
+use crate::admin::Admission;
+use crate::host::{self, Buffer};
+use crate::waiting::Seat;
+
+/// The longest body of a call.
+const LONGEST_BODY: usize = 65_536;
+
+/// A call whose body is not whole yet.
+#[derive(Debug)]
+pub(super) struct Calling {
+    caller: String,
+    call: Call,
+    size: usize,
+    /// Where it waits for the first piece of its body.
+    pub(super) seat: Seat,
+}
+
+impl Exchange {
+    /// Answers a request to the admin API, or reads its body first; `None` for any other request.
+    pub(super) fn admin_call(&mut self, lines: &[Header<'_>], is_whole: bool, now: Timestamp) -> Option<AfterHeaders> {
+        Some(match self.deployment.admit(lines, now) {
+            Admission::NoCall => return None,
+            Admission::Refused(response) => self.respond(&response, "admin", lines),
+            Admission::Admitted { caller, call } if is_whole || !call.has_body() => {
+                let response = self.deployment.call(&caller, call, b"", now);
+                self.deployment.keep_ticking(now, false);
+                self.respond(&response, "admin", lines)
+            }
+            Admission::Admitted { caller, call } => {
+                let seat =
+                    self.deployment.waiting.borrow_mut().enter(self.id, Vec::new(), now + collecting::BODY_WITHIN);
+                self.state = State::Calling(Box::new(Calling { caller, call, size: 0, seat }));
+                self.deployment.keep_ticking(now, false);
+                AfterHeaders::Stop
+            }
+        })
+    }
+
+    /// A piece of the call's body; `size` is that of all so far.
+    pub(super) fn call_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
+        let State::Calling(calling) = &mut self.state else { return AfterBody::Hold };
+        self.deployment.waiting.borrow_mut().leave(calling.seat);
+        calling.size = size;
+        if size > LONGEST_BODY {
+            let response = answer::problem(413, "The body is larger than 65536 bytes.");
+            self.respond(&response, "admin", &[]);
+            return AfterBody::Hold;
+        }
+        if is_whole {
+            self.call_ended();
+        }
+        AfterBody::Collect
+    }
+
+    /// Makes the call whose body is whole now, if there is one.
+    pub(super) fn call_ended(&mut self) {
+        if !matches!(self.state, State::Calling(_)) {
+            return;
+        }
+        let State::Calling(calling) = core::mem::replace(&mut self.state, State::Answered) else { return };
+        let now = host::now();
+        let body = host::buffer(Buffer::RequestBody, calling.size).unwrap_or_default();
+        self.deployment.waiting.borrow_mut().leave(calling.seat);
+        let response = self.deployment.call(&calling.caller, calling.call, &body, now);
+        self.deployment.keep_ticking(now, false);
+        self.respond(&response, "admin", &[]);
+    }
+
+    /// Ends a call whose body never comes.
+    pub(super) fn refuse_call(&mut self) {
+        let response = answer::problem(503, "This proxy does not show request bodies to its plugin.");
+        self.respond(&response, "admin", &[]);
+    }
+}
