@@ -64,20 +64,20 @@ fn main() {
         .measurement_time(Duration::from_secs(1))
         .sample_size(20)
         .configure_from_args();
-    let most = 10_000_000;
-    let five: Vec<String> = (0..5).map(|number| rule(&format!("r{number}"), "per_user", most, "")).collect();
-    let four = ["global", "per_user", "per_ip", "per_endpoint"].map(|scope| rule(scope, scope, most, ""));
+    let many = 10_000_000;
+    let five: Vec<String> = (0..5).map(|number| rule(&format!("r{number}"), "per_user", many, "")).collect();
+    let four = ["global", "per_user", "per_ip", "per_endpoint"].map(|scope| rule(scope, scope, many, ""));
     let cases = [
-        ("no rule matches", policy(&rule("r", "global", most, r#", "endpoints": ["/x"]"#)), true),
-        ("one rule, global", policy(&rule("r", "global", most, "")), true),
-        ("one rule, per user", policy(&rule("r", "per_user", most, "")), true),
-        ("one rule, limited", policy(&rule("r", "per_user", 1, "")), false),
-        ("five rules of one user", policy(&five.join(",")), true),
-        ("four scopes", policy(&four.join(",")), true),
+        ("no rule matches", rule("r", "global", many, r#", "endpoints": ["/x"]"#), true),
+        ("one rule, global", rule("r", "global", many, ""), true),
+        ("one rule, per user", rule("r", "per_user", many, ""), true),
+        ("one rule, limited", rule("r", "per_user", 1, ""), false),
+        ("five rules of one user", five.join(","), true),
+        ("four scopes", four.join(","), true),
     ];
     let mut group = criterion.benchmark_group("request");
-    for (name, policy, passes) in cases {
-        let proxy = Proxy::new(&module, &policy);
+    for (name, rules, passes) in cases {
+        let proxy = Proxy::new(&module, &policy(&rules));
         proxy.send();
         assert_eq!(matches!(proxy.send().outcome(), Outcome::Forwarded(_)), passes, "{name}");
         group.bench_function(name, |bencher| bencher.iter(|| black_box(proxy.send())));

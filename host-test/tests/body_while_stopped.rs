@@ -1,5 +1,8 @@
 //! `allow_on_headers_stop_iteration`: what a plugin sees of a body whose headers it has stopped, and where the bytes go.
 
+// Only `#[test]` functions may by themselves.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use tidegate_host_test::{Headers, Host, LogLevel, Module, Outcome, Plugin, PluginId, Request, Stream};
 
 /// A plugin whose callbacks return what one byte each of its configuration says: headers, body, last piece of the body,

@@ -161,7 +161,8 @@ impl Envoy {
     /// # Errors
     /// When the log cannot be read, or the mark does not come within a minute.
     pub fn flushed_log_lines(&self) -> Result<Vec<String>> {
-        let marks = |lines: &[String]| lines.iter().filter(|line| line.contains("change log level: name='wasm'")).count();
+        let marks =
+            |lines: &[String]| lines.iter().filter(|line| line.contains("change log level: name='wasm'")).count();
         let before = marks(&self.log_lines()?);
         let start = Instant::now();
         // A mark that was asked for before and comes late would be taken for this one: two are asked for.

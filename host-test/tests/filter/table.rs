@@ -125,7 +125,7 @@ fn noise(seed: &mut u64, size: usize) -> Vec<u8> {
         *seed ^= *seed << 13;
         *seed ^= *seed >> 7;
         *seed ^= *seed << 17;
-        bytes.push((*seed >> 32) as u8);
+        bytes.push(seed.to_le_bytes()[4]);
     }
     bytes
 }

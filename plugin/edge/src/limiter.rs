@@ -162,7 +162,6 @@ impl Limiter {
 
     /// The texts of a decision that [`Limiter::check_buffered`] told in numbers: `wait_us`, `remaining`, `reset_us` and
     /// `retry_us` are what it left in the buffer.
-    #[expect(clippy::too_many_arguments, reason = "they are the numbers of one result, and an object would cost more")]
     pub fn key_texts(
         &self,
         rule: usize,

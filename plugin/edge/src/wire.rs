@@ -8,9 +8,12 @@ use tidegate_engine::{Decision, Header, Request};
 /// What separates fields.
 const END: char = '\0';
 
+/// A header line, decoded where that was needed.
+type Line<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
 /// A request as JavaScript tells it.
 pub(crate) struct Told<'a> {
-    lines: Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>,
+    lines: Vec<Line<'a>>,
     peer: &'a str,
     metadata: Vec<Vec<u8>>,
 }

@@ -83,7 +83,7 @@ try {
   const wasm = readdirSync(folder).find((name) => name.endsWith(".wasm"));
   const miniflare = new Miniflare({
     modules: [{ type: "ESModule", path: join(folder, "worker.js") }, { type: "CompiledWasm", path: join(folder, wasm) }],
-    modulesRoot: folder, compatibilityDate: "2026-07-01", cf: false,
+    modulesRoot: folder, compatibilityDate: "2026-05-01", cf: false,
     durableObjects: { LIMITS: { className: "RatelimitObject", useSQLite: true } },
   });
   const ask = (path) => async () => {

@@ -9,7 +9,7 @@ import { build } from "esbuild";
 import { Miniflare } from "miniflare";
 import workerdPackage from "workerd";
 
-const COMPATIBILITY_DATE = "2026-07-01";
+const COMPATIBILITY_DATE = "2026-05-01";
 const scenarios = readFileSync(process.argv[2], "utf8");
 const folder = mkdtempSync(join(tmpdir(), "tidegate-workers-"));
 let failed = 0;

@@ -37,7 +37,7 @@ pub struct Quota {
 impl Quota {
     /// The last moment that a cell may be charged for, read at `now`, if the clock never stepped back. Beside the
     /// horizon it leaves a sixteenth of the window: workers that share a cell read their clocks a little out of order.
-    pub(crate) fn latest(&self, now: Timestamp) -> Timestamp {
+    pub fn latest(&self, now: Timestamp) -> Timestamp {
         let ahead = self.horizon.0.saturating_add(self.window.0 / 16);
         Timestamp::from_micros(now.micros().saturating_add(ahead))
     }

@@ -6,7 +6,7 @@ use core::cmp::Reverse;
 use crate::acquire::{Acquire, CellReply};
 use crate::policy::Policy;
 use crate::response::{self, Response};
-use crate::strategy::{Action, Denial, Reason, Reduced, Relief};
+use crate::strategy::{Action, Denial, Reason, Reduced, Relief, refuse};
 use crate::time::Micros;
 
 /// The engine's answer for one request.
@@ -157,7 +157,7 @@ pub(crate) fn decide(policy: &Policy, mut verdicts: Vec<Verdict>, reason: Reason
     if is_grpc && matches!(decision.action, Action::Degrade(Reduced::Respond { .. })) {
         // A reduced answer is HTTP; a gRPC client would take it for a broken one.
         if let Some(denial) = &decision.denial {
-            decision.action = crate::strategy::refuse(denial);
+            decision.action = refuse(denial);
         }
     }
     decision.headers = response::headers(policy, &decision);
@@ -192,7 +192,11 @@ fn strictest(policy: &Policy, verdicts: &[Verdict], reason: Reason) -> Option<(A
             retry_after,
             violated: core::iter::once(&rule.name.as_str()).chain(others).map(|name| (*name).to_owned()).collect(),
         };
-        let action = rule.strategy.apply(&denial);
+        let action = match rule.strategy.apply(&denial) {
+            // Nothing is charged for a request without relief: a strategy that let it go on would admit it for nothing.
+            action if denial.relief == Relief::None && !matches!(action, Action::Respond(_)) => refuse(&denial),
+            action => action,
+        };
         if chosen.as_ref().is_none_or(|(best, _)| action.strictness() > best.strictness()) {
             chosen = Some((action, denial));
         }

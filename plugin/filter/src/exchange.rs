@@ -80,6 +80,10 @@ impl Exchange {
         self.deployment.note(&decision, &lines, now);
         tell_access_log(&self.deployment, &decision, now);
         if let Some(response) = decision.response.take() {
+            if let (Action::Respond(_), Some(reservation)) = (&decision.action, &decision.reservation) {
+                // A strategy of one's own may refuse what its rule could have held.
+                self.deployment.table.give_back(reservation);
+            }
             return self.respond(&response, decision.outcome(), &lines);
         }
         self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));

@@ -139,6 +139,9 @@ impl SharedTable {
 
     /// Gives back what a request charged that is never sent on.
     pub(crate) fn give_back(&self, reservation: &Reservation) {
+        if !reservation.cells.iter().any(|cell| cell.charged) {
+            return;
+        }
         give_back(&mut self.slots(&reservation.acquire), &reservation.acquire, &reservation.cells);
     }
 

@@ -86,7 +86,8 @@ impl Engine {
             subjects: vec![Subject { kind, value }],
             cells: parts.iter().map(|(part, limit)| cell(*part, *limit)).collect(),
         };
-        let claims = parts.iter().map(|(part, _)| Claim { rule: index, enforced, lifted: false, part: *part }).collect();
+        let claims =
+            parts.iter().map(|(part, _)| Claim { rule: index, enforced, lifted: false, part: *part }).collect();
         Some(Keyed::Cells(Pending { engine: self.clone(), claims, is_grpc: false, acquire }))
     }
 
