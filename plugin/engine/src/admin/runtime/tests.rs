@@ -1,3 +1,5 @@
+//! Tests of the run-time state: what is laid over the file, what is refused, and what a reload keeps.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,4 +1,0 @@
-fn main() {
-    let ok = xtask::edge::test(xtask::tools::IfMissing::Install).unwrap();
-    std::process::exit(i32::from(!ok));
-}
