@@ -65,15 +65,15 @@ fn main() {
         .sample_size(20)
         .configure_from_args();
     let many = 10_000_000;
-    let five: Vec<String> = (0..5).map(|number| rule(&format!("r{number}"), "per_user", many, "")).collect();
-    let four = ["global", "per_user", "per_ip", "per_endpoint"].map(|scope| rule(scope, scope, many, ""));
+    let of_one_user: Vec<String> = (0..5).map(|number| rule(&format!("r{number}"), "per_user", many, "")).collect();
+    let of_all_scopes = ["global", "per_user", "per_ip", "per_endpoint"].map(|scope| rule(scope, scope, many, ""));
     let cases = [
         ("no rule matches", rule("r", "global", many, r#", "endpoints": ["/x"]"#), true),
         ("one rule, global", rule("r", "global", many, ""), true),
         ("one rule, per user", rule("r", "per_user", many, ""), true),
         ("one rule, limited", rule("r", "per_user", 1, ""), false),
-        ("five rules of one user", five.join(","), true),
-        ("four scopes", four.join(","), true),
+        ("five rules of one user", of_one_user.join(","), true),
+        ("four scopes", of_all_scopes.join(","), true),
     ];
     let mut group = criterion.benchmark_group("request");
     for (name, rules, passes) in cases {

@@ -15,7 +15,7 @@ const TOKEN: &str = "a-token-for-this-test";
 /// Calls the admin API; the status and the body.
 fn call(client: &Client, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let mut request =
-        Request::new(method, &format!("/.tidegate{path}")).header("authorization", &format!("Bearer {TOKEN}"));
+        Request::new(method, &format!("/.tidegate{path}")).header("authorization", format!("Bearer {TOKEN}"));
     if !body.is_null() {
         request = request.header("content-type", "application/json").body(body.to_string().into_bytes());
     }

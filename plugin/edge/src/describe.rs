@@ -1,23 +1,9 @@
 //! What JavaScript asks about a policy and its counters, in JSON: never on the way of a request. JSON is written by the
 //! engine's own nodes, which are in the module anyway.
 
+pub(crate) use tidegate_engine::admin::{number, object, text};
 use tidegate_engine::policy::{Mistake, Mistakes, Node, Policy, Rule, UserSource, Warning};
 use tidegate_engine::{Engine, Micros};
-
-/// An object of named members.
-pub(crate) fn object<const N: usize>(members: [(&str, Node); N]) -> Node {
-    Node::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
-}
-
-/// A string.
-pub(crate) fn text(text: &str) -> Node {
-    Node::Text(text.to_owned())
-}
-
-/// A count; above 2^63 it no longer counts.
-pub(crate) fn number(number: u64) -> Node {
-    Node::Integer(i64::try_from(number).unwrap_or(i64::MAX))
-}
 
 /// A list.
 pub(crate) fn list<T>(entries: impl IntoIterator<Item = T>, node: impl Fn(T) -> Node) -> Node {
@@ -32,7 +18,7 @@ pub(crate) fn millis(length: Micros) -> Node {
 /// The mistakes of a policy: `{"mistakes": [{pointer, found, allowed, suggestion, message}], "left_off": 0}`.
 pub(crate) fn mistakes(mistakes: &Mistakes) -> String {
     let mistake = |mistake: &Mistake| {
-        object([
+        object(&mut [
             ("pointer", text(&mistake.pointer)),
             ("found", text(&mistake.found)),
             ("allowed", text(&mistake.allowed)),
@@ -41,7 +27,7 @@ pub(crate) fn mistakes(mistakes: &Mistakes) -> String {
         ])
     };
     let left_off = number(mistakes.left_off() as u64);
-    object([("mistakes", list(mistakes, mistake)), ("left_off", left_off)]).to_json()
+    object(&mut [("mistakes", list(mistakes, mistake)), ("left_off", left_off)]).to_json()
 }
 
 /// What the JavaScript side must know of a policy: its rules, the headers that can make a difference, the metadata
@@ -49,15 +35,15 @@ pub(crate) fn mistakes(mistakes: &Mistakes) -> String {
 pub(crate) fn policy(engine: &Engine) -> String {
     let policy = engine.policy();
     let rule = |rule: &Rule| {
-        object([
+        object(&mut [
             ("name", text(&rule.name)),
             ("strategy", text(rule.strategy.name())),
             ("largest_cost", number(rule.rate().min(rule.algorithm.largest_cost(&rule.quota)))),
         ])
     };
     let warning =
-        |warning: &Warning| object([("pointer", text(&warning.pointer)), ("message", text(&warning.message))]);
-    let described = object([
+        |warning: &Warning| object(&mut [("pointer", text(&warning.pointer)), ("message", text(&warning.message))]);
+    let described = object(&mut [
         ("rules", list(&policy.rules, rule)),
         ("headers", list(headers(policy), text)),
         ("metadata", list(engine.metadata_sources(), |path| text(&path.join("/")))),

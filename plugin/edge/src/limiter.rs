@@ -7,14 +7,14 @@ mod waiting;
 
 use tidegate_engine::acquire::{CellReply, Reply};
 use tidegate_engine::catalogue::Catalogue;
-use tidegate_engine::identity::{Identity, Kind, Subject};
+use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::policy::{Node, OnStoreError, Policy, Rule, UserSource};
 use tidegate_engine::strategy::{Action, Reduced, Relief};
 use tidegate_engine::{Decision, Engine, Keyed, KeyedCell, Micros, Pending, Reservation, Step, Timestamp, Verdict};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::describe::{list, millis, number, object, text};
-use crate::grants::{Asker, Grants};
+use crate::grants::Grants;
 use crate::table::{Extra, Quotas, Table};
 use crate::wire::{self, Told};
 use crate::{describe, remote};
@@ -139,7 +139,7 @@ impl Limiter {
         let now = timestamp(now_us);
         let key = self.key.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default();
         let keyed = self.engine.check_key(rule, key, units(cost), now);
-        let lifted = lifted(&mut self.grants, &self.engine, rule, key, now);
+        let lifted = lifted(&self.grants, &self.engine, rule, key, now);
         if let Some(Keyed::Cell(_)) = keyed {
             self.subject.value.clear();
             self.subject.value.extend_from_slice(key.as_bytes());
@@ -151,7 +151,7 @@ impl Limiter {
     pub fn check_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64) -> u32 {
         let now = timestamp(now_us);
         let keyed = self.engine.check_key(rule, key, units(cost), now);
-        let lifted = lifted(&mut self.grants, &self.engine, rule, key, now);
+        let lifted = lifted(&self.grants, &self.engine, rule, key, now);
         self.subject.value.clear();
         self.subject.value.extend_from_slice(key.as_bytes());
         let outcome = self.keyed(keyed, lifted, now);
@@ -176,6 +176,7 @@ impl Limiter {
         let decision = self.engine.decide_one(Verdict {
             rule,
             enforced: outcome & NOT_ENFORCED == 0,
+            granted: false,
             limited: wait > Micros::ZERO,
             relief: if delayed { Relief::Reserved(wait) } else { Relief::None },
             remaining: whole(remaining),
@@ -209,7 +210,7 @@ impl Limiter {
     /// As [`Limiter::begin_request`] for one rule and a key.
     pub fn begin_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64) -> u32 {
         let now = timestamp(now_us);
-        let lifted = lifted(&mut self.grants, &self.engine, rule, key, now);
+        let lifted = lifted(&self.grants, &self.engine, rule, key, now);
         let Some(mut pending) = self.engine.check_key(rule, key, units(cost), now).and_then(|keyed| match keyed {
             Keyed::Unlimited => None,
             Keyed::Cells(pending) => Some(pending),
@@ -285,15 +286,24 @@ impl Limiter {
         self.explained(&pending, states, now)
     }
 
-    /// Gives an exception until `until_us`; empty texts are no target. Returns what is wrong, or nothing.
-    pub fn grant(&mut self, id: &str, until_us: f64, user: &str, ip: &str, endpoint: &str, rule: &str) -> String {
-        let targets = [user, ip, endpoint, rule];
-        self.grants.give(self.engine.policy(), id, timestamp(until_us), targets).err().unwrap_or_default()
+    /// Gives an exception from `now_us` until `until_us` for `targets`: user, address, endpoint and rule, each ended by a
+    /// NUL; an empty text is no target. Returns what is wrong, or nothing.
+    pub fn grant(&mut self, id: &str, now_us: f64, until_us: f64, targets: &str) -> String {
+        let mut fields = targets.split('\0');
+        let targets = [(); 4].map(|()| fields.next().unwrap_or_default());
+        match self.grants.give(&self.engine, id, [timestamp(now_us), timestamp(until_us)], targets) {
+            Ok(engine) => self.engine = engine,
+            Err(wrong) => return wrong,
+        }
+        String::new()
     }
 
     /// Ends an exception; false where there is none of that id.
     pub fn revoke(&mut self, id: &str) -> bool {
-        self.grants.take_back(id)
+        let engine = self.grants.take_back(&self.engine, id);
+        let is_known = engine.is_some();
+        self.engine = engine.unwrap_or_else(|| self.engine.clone());
+        is_known
     }
 
     /// Counts and gauges, as JSON.
@@ -301,7 +311,7 @@ impl Limiter {
         let names = self.engine.policy().rules.iter().map(|rule| rule.name.as_str());
         let (outcomes, rules) = self.counts.nodes(names);
         let (cells, given_up) = self.table.gauges();
-        let gauges = object([
+        let gauges = object(&mut [
             ("outcomes", outcomes),
             ("rules", rules),
             ("cells", number(cells as u64)),
@@ -319,18 +329,7 @@ impl Limiter {
     /// A request's question, with the grants and the room for waiting applied; `Err` is a rule that never admits it.
     fn ask(&mut self, request: &str, cost: Option<u64>, now: Timestamp) -> Result<Step, usize> {
         let told = Told::read(request, self.engine.metadata_sources().count());
-        let no_grants = self.grants.none_at(now);
-        let (engine, grants) = (&self.engine, &self.grants);
-        let step = told.with(|request| {
-            let mut step = engine.check(request, now);
-            if let (Step::Pending(pending), false) = (&mut step, no_grants) {
-                let policy = engine.policy();
-                let identity = Identity::of(request, &policy.identity);
-                let asker = Asker::of(&identity, request.path());
-                pending.lift(|rule| grants.lift(rule, asker, policy.paths_are_loose));
-            }
-            step
-        });
+        let step = told.with(|request| self.engine.check(request, now));
         let Step::Pending(mut pending) = step else { return Ok(step) };
         if let Some(cost) = cost {
             pending.charge_cost(cost)?;
@@ -498,7 +497,7 @@ impl Limiter {
             let cell = request.algorithm.pull(cell, &request.quota, now);
             let standing = request.algorithm.standing(cell, &request.quota, now);
             let (_, wait) = request.charge(cell, now);
-            object([
+            object(&mut [
                 ("rule", text(name)),
                 ("enforced", Node::Boolean(asked.enforced)),
                 ("key", text(&remote::key(&policy.namespace, asked.subject, name, request.rule_id))),
@@ -521,13 +520,8 @@ fn taken<T>(list: &mut Vec<(u32, T)>, id: u32) -> Option<T> {
 }
 
 /// Whether an exception lifts the rule for a key.
-fn lifted(grants: &mut Grants, engine: &Engine, rule: usize, key: &str, now: Timestamp) -> bool {
-    if grants.none_at(now) {
-        return false;
-    }
-    let policy = engine.policy();
-    let asker = Asker { user: Some(key), address: None, path: None };
-    policy.rules.get(rule).is_some_and(|rule| grants.lift(rule, asker, policy.paths_are_loose))
+fn lifted(grants: &Grants, engine: &Engine, rule: usize, key: &str, now: Timestamp) -> bool {
+    engine.policy().rules.get(rule).is_some_and(|rule| grants.lift(rule, key, now))
 }
 
 /// A moment that JavaScript tells in microseconds since the epoch.

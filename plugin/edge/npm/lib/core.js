@@ -120,7 +120,7 @@ export class Core {
   /** The seed is made at the first request: Workers have no randomness while they load. */
   #open() {
     this.#limiter.open(crypto.getRandomValues(new Uint8Array(16)), this.#maxKeys);
-    for (const [id, { until, targets }] of this.#grants) this.#limiter.grant(id, until, ...targets);
+    for (const [id, { now, until, targets }] of this.#grants) this.#limiter.grant(id, now, until, targets);
     this.#isOpen = true;
   }
 

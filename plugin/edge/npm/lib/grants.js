@@ -27,12 +27,12 @@ export class Grants {
       throw new TypeError(`reason must be one of ${REASONS.join(", ")}, not ${shown(own(given, "reason"))}`);
     }
     if (checkField(own(given, "admin_id"), "admin_id") === "") throw new TypeError("admin_id must say who gives this");
-    const targets = TARGETS.map((name) => checkField(own(given, name), name));
+    const targets = TARGETS.map((name) => checkField(own(given, name), name)).join("\0");
     const until = nowUs + minutes * 60_000_000;
     const id = crypto.randomUUID();
-    const wrong = this.#core.call((limiter) => limiter.grant(id, until, ...targets));
+    const wrong = this.#core.call((limiter) => limiter.grant(id, nowUs, until, targets));
     if (wrong !== "") throw new TypeError(wrong);
-    this.#core.remember(id, { until, targets });
+    this.#core.remember(id, { now: nowUs, until, targets });
     const moment = (micros) => new Date(micros / 1_000).toISOString();
     return { ...given, override_id: id, created_at: moment(nowUs), expires_at: moment(until) };
   }

@@ -105,7 +105,7 @@ impl Counts {
         let rules = names.zip(&self.rules).map(|(name, rule)| {
             let OfRule { conforming, limited, would_limit } = *rule;
             let counts = [("conforming", conforming), ("limited", limited), ("would_limit", would_limit)];
-            (name.to_owned(), object(counts.map(|(name, count)| (name, number(count)))))
+            (name.to_owned(), object(&mut counts.map(|(name, count)| (name, number(count)))))
         });
         (Node::Object(outcomes.collect()), Node::Object(rules.collect()))
     }
