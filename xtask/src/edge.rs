@@ -143,7 +143,14 @@ fn bind(wasm_opt: &Path, folder: &Path) -> Result<()> {
     let module = folder.join("tidegate_bg.wasm");
     let smaller = folder.join("smaller.wasm");
     let mut command = Command::new(wasm_opt);
-    command.arg("-Oz").args(FEATURES).arg(&module).arg("-o").arg(&smaller);
+    // Inlining more than the compiler did makes the file smaller and what gzip makes of it larger. Below address 1024
+    // there is only the far end of the stack.
+    command
+        .args(["-Oz", "--low-memory-unused", "--skip-pass=inlining-optimizing"])
+        .args(FEATURES)
+        .arg(&module)
+        .arg("-o")
+        .arg(&smaller);
     workspace::run(&mut command).context("optimising the .wasm")?;
     fs::rename(&smaller, &module).with_context(|| format!("moving to {}", module.display()))
 }

@@ -4,10 +4,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::json;
-
+use crate::admin::{number, object, text};
 use crate::decision::{Decision, Verdict};
-use crate::policy::{HeaderStyle, Policy};
+use crate::policy::{HeaderStyle, Node, Policy};
 use crate::strategy::{Action, Body, Denial, Reduced, Refusal};
 use crate::time::Micros;
 
@@ -151,14 +150,15 @@ fn http(refusal: &Refusal, denial: &Denial) -> Response {
 
 /// RFC 9457 problem details, of the type that draft-11 section "quota exceeded" requests.
 fn problem(status: u16, denial: &Denial) -> String {
-    json!({
-        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "title": "Request cannot be satisfied as assigned quota has been exceeded",
-        "status": status,
-        "detail": format!("The limit \"{}\" is reached.", denial.rule),
-        "violated-policies": denial.violated,
-    })
-    .to_string()
+    let violated = denial.violated.iter().map(|name| text(name)).collect();
+    let problem = object(&mut [
+        ("detail", text(&format!("The limit \"{}\" is reached.", denial.rule))),
+        ("status", number(status.into())),
+        ("title", text("Request cannot be satisfied as assigned quota has been exceeded")),
+        ("type", text("https://iana.org/assignments/http-problem-types#quota-exceeded")),
+        ("violated-policies", Node::List(violated)),
+    ]);
+    problem.to_json()
 }
 
 /// gRPC A6: `grpc-retry-pushback-ms` is a decimal int32; a negative one means: do not retry.

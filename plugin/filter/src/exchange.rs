@@ -88,11 +88,14 @@ impl Exchange {
         }
         self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));
         match (&decision.action, decision.reservation) {
-            (Action::Delay(wait), Some(reservation)) => self.hold(now + *wait, reservation, now),
+            (Action::Delay(wait), Some(reservation)) => self.hold(*wait, reservation, now),
             (Action::Enqueue(wait), Some(reservation)) => {
                 let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
-                let seat =
-                    self.deployment.waiting.borrow_mut().enter(self.id, Vec::new(), now + collecting::BODY_WITHIN);
+                let seat = self.deployment.waiting.borrow_mut().enter(
+                    self.id,
+                    Vec::new(),
+                    host::steady() + collecting::BODY_WITHIN,
+                );
                 let collecting = Collecting::new(&self.deployment, rule, &lines, now + *wait, (seat, reservation));
                 self.collect(collecting, is_whole, now)
             }
@@ -197,9 +200,9 @@ impl Exchange {
         }
     }
 
-    fn hold(&mut self, due: Timestamp, reservation: Reservation, now: Timestamp) -> AfterHeaders {
+    fn hold(&mut self, wait: Micros, reservation: Reservation, now: Timestamp) -> AfterHeaders {
         let keys = self.deployment.keys_waited_for(&reservation);
-        let seat = self.deployment.waiting.borrow_mut().enter(self.id, keys, due);
+        let seat = self.deployment.waiting.borrow_mut().enter(self.id, keys, host::steady() + wait);
         self.deployment.counters.waiting.add(1);
         self.state = State::Held { seat, reservation: Box::new(reservation) };
         self.deployment.keep_ticking(now, false);

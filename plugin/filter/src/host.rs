@@ -93,6 +93,16 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_micros(nanos / 1_000)
 }
 
+/// A clock that never steps, for what is waited for: it counts from some moment of the host's own. A host that has none
+/// gives its wall clock.
+pub(crate) fn steady() -> Timestamp {
+    const MONOTONIC: u32 = 1;
+    let mut nanos = 0;
+    // SAFETY: the host writes one u64.
+    let status = unsafe { raw::clock_time_get(MONOTONIC, 1_000, &raw mut nanos) };
+    if status == 0 { Timestamp::from_micros(nanos / 1_000) } else { now() }
+}
+
 /// The first `size` bytes of a buffer.
 pub(crate) fn buffer(buffer: Buffer, size: usize) -> Result<Vec<u8>, Status> {
     // SAFETY: see `bytes`.

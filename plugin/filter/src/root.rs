@@ -71,7 +71,7 @@ impl Root {
     pub(crate) fn tick(&mut self) -> Vec<(u32, Micros)> {
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let now = host::now();
-        let due = deployment.waiting.borrow_mut().release(now);
+        let due = deployment.waiting.borrow_mut().release(host::steady());
         deployment.jobs.tick(now);
         deployment.operate(now);
         deployment.keep_ticking(now, true);
@@ -93,9 +93,12 @@ impl Deployment {
 
     /// Sets the host's timer for who is due next; `ticked` where it just fired.
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
-        let due = self.waiting.borrow().next_due().into_iter().chain(self.jobs.next_due());
-        let due = due.chain(self.operated.as_ref().and_then(Operated::next_due)).min();
-        if let Some(millis) = self.timer.borrow_mut().next(due, now, ticked) {
+        let steady = host::steady();
+        // Held requests wait on the clock that never steps; jobs and grants, which outlive a VM, on the wall clock.
+        let on_the_wall = self.jobs.next_due().into_iter().chain(self.operated.as_ref().and_then(Operated::next_due));
+        let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
+        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).min();
+        if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }
     }

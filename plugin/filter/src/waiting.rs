@@ -1,5 +1,6 @@
 //! The requests that a worker holds until their reserved moment: who waits, for which keys, and who is due. Bounded by
-//! each rule's `max_waiting` and `max_waiting_per_key`; releasing them is the root's tick.
+//! each rule's `max_waiting` and `max_waiting_per_key`; releasing them is the root's tick. Moments are on the host's
+//! steady clock: a step of the wall clock must not hold anybody longer.
 
 use tidegate_engine::strategy::Room;
 use tidegate_engine::{Micros, Timestamp};

@@ -35,8 +35,11 @@ impl Exchange {
                 self.respond(&response, "admin", lines)
             }
             Admission::Admitted { caller, call } => {
-                let seat =
-                    self.deployment.waiting.borrow_mut().enter(self.id, Vec::new(), now + collecting::BODY_WITHIN);
+                let seat = self.deployment.waiting.borrow_mut().enter(
+                    self.id,
+                    Vec::new(),
+                    host::steady() + collecting::BODY_WITHIN,
+                );
                 self.state = State::Calling(Box::new(Calling { caller, call, size: 0, seat }));
                 self.deployment.keep_ticking(now, false);
                 AfterHeaders::Stop

@@ -5,6 +5,10 @@
 /// The ABI's number for a call that the host does not have.
 const UNIMPLEMENTED: u32 = 12;
 
+pub(super) unsafe fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32 {
+    UNIMPLEMENTED
+}
+
 pub(super) unsafe fn proxy_log(level: u32, message: *const u8, size: usize) -> u32 {
     UNIMPLEMENTED
 }

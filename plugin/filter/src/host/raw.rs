@@ -1,5 +1,10 @@
 //! The imports of the proxy-wasm ABI 0.2.1 that `host` wraps, with statuses as numbers.
 
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+}
+
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     pub(super) fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
