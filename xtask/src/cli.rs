@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::demo::{self, DemoArgs};
 use crate::tools::IfMissing;
-use crate::{bench, build, test, tidy};
+use crate::{bench, build, edge, test, tidy};
 
 /// Builds, tests and demonstrates Tidegate.
 ///
@@ -40,11 +40,23 @@ enum Command {
     ///
     /// The same sources and the same toolchain give the same bytes, in whatever folder they lie.
     Build(NoInstall),
+    /// Builds the npm package into dist/edge/; with --test installs it as a user does and runs it in Node, Deno, Bun,
+    /// workerd and miniflare.
+    Edge(EdgeFlags),
     /// Runs the criterion benches of the engine and of the whole request through the .wasm.
     Bench(NoInstall),
     /// Checks what compilers do not: file headers, sizes, panics in shipped code, dependency rules, licences, links
     /// and commands in the documentation, the .wasm's imports.
     Tidy,
+}
+
+#[derive(Debug, Args)]
+struct EdgeFlags {
+    /// Run its tests as well.
+    #[arg(long)]
+    test: bool,
+    #[command(flatten)]
+    no_install: NoInstall,
 }
 
 #[expect(clippy::doc_markdown)]
@@ -101,6 +113,8 @@ impl Cli {
             }),
             Command::Test(flags) => test::run(flags.no_install.if_missing(), &flags.filters),
             Command::Build(flags) => build::run(flags.if_missing()).map(|()| true),
+            Command::Edge(EdgeFlags { test: true, no_install }) => edge::test(no_install.if_missing()),
+            Command::Edge(flags) => edge::build(flags.no_install.if_missing()).map(|_| true),
             Command::Bench(flags) => bench::run(flags.if_missing()).map(|()| true),
             Command::Tidy => tidy::run(),
         }

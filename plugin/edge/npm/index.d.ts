@@ -125,6 +125,8 @@ export interface Decision {
   readonly degraded: { rule: string; path: string | undefined; headers: Record<string, string> } | undefined;
   /** Headers for the response, whoever gives it; of a refusal, all of its headers. */
   readonly headers: Record<string, string>;
+  /** The same line by line: an answer that the policy writes may have several lines of one name. */
+  readonly headerLines: [string, string][];
   /** The status of Tidegate's own answer, or undefined. */
   readonly status: number | undefined;
   /** The body of Tidegate's own answer, or "". */

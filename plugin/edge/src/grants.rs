@@ -61,8 +61,9 @@ impl Grants {
         Ok(engine.with_grants(&self.list))
     }
 
-    /// Ends one before its time; `None` where there is none of that id.
-    pub(crate) fn take_back(&mut self, engine: &Engine, id: &str) -> Option<Engine> {
+    /// Ends one before its time; `None` where there is none of that id any more.
+    pub(crate) fn take_back(&mut self, engine: &Engine, id: &str, now: Timestamp) -> Option<Engine> {
+        self.list.retain(|grant| grant.expires_at > now);
         let position = self.list.iter().position(|grant| grant.id == id)?;
         self.list.swap_remove(position);
         Some(engine.with_grants(&self.list))

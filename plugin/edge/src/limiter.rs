@@ -299,8 +299,8 @@ impl Limiter {
     }
 
     /// Ends an exception; false where there is none of that id.
-    pub fn revoke(&mut self, id: &str) -> bool {
-        let engine = self.grants.take_back(&self.engine, id);
+    pub fn revoke(&mut self, id: &str, now_us: f64) -> bool {
+        let engine = self.grants.take_back(&self.engine, id, timestamp(now_us));
         let is_known = engine.is_some();
         self.engine = engine.unwrap_or_else(|| self.engine.clone());
         is_known

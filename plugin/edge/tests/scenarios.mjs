@@ -45,7 +45,7 @@ function asBytes(text) {
 function told(decision) {
   return {
     body: decision.body,
-    headers: Object.entries(decision.headers).sort(([one], [other]) => (one < other ? -1 : 1)),
+    headers: decision.headerLines.sort(([one], [other]) => (one < other ? -1 : one > other ? 1 : 0)),
     outcome: decision.outcome,
     rule: decision.rule ?? null,
     status: decision.status ?? null,

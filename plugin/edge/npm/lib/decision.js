@@ -47,6 +47,11 @@ export class Decision {
     return Object.fromEntries(this.#read().headers);
   }
 
+  /** The same line by line: an answer that the policy writes may have several lines of one name. */
+  get headerLines() {
+    return this.#read().headers.map((line) => [...line]);
+  }
+
   /** The status of Tidegate's own answer; undefined where the request goes on. */
   get status() {
     return this.#read().status || undefined;

@@ -37,8 +37,8 @@ export class Grants {
     return { ...given, override_id: id, created_at: moment(nowUs), expires_at: moment(until) };
   }
 
-  revoke(id) {
+  revoke(id, nowUs) {
     this.#core.forget(id);
-    return this.#core.call((limiter) => limiter.revoke(checkField(id, "the override's id")));
+    return this.#core.call((limiter) => limiter.revoke(checkField(id, "the override's id"), nowUs));
   }
 }

@@ -148,7 +148,7 @@ export class Ratelimit {
 
   /** Ends an exception; false where there is none of that id. */
   revoke(id) {
-    return this.#grants.revoke(id);
+    return this.#grants.revoke(id, this.#clock());
   }
 
   #ruleFor(given) {

@@ -1,5 +1,5 @@
 // For Express, and what speaks its middleware.
-import { limitOptions } from "./shared.js";
+import { limitOptions, linesByName } from "./shared.js";
 
 /** Middleware that limits; the decision is `request.ratelimit`. The address is `request.ip`: what Express trusts. */
 export function ratelimit(limiter, settings) {
@@ -13,7 +13,7 @@ export function ratelimit(limiter, settings) {
     } catch (error) {
       return response.destroyed ? undefined : next(error);
     }
-    for (const [name, value] of Object.entries(decision.headers)) response.setHeader(name, value);
+    for (const [name, value] of Object.entries(linesByName(decision))) response.setHeader(name, value);
     if (decision.success) {
       request.ratelimit = decision;
       return next();

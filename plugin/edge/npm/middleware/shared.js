@@ -28,3 +28,10 @@ export function addressOf(request, info) {
   if (typeof info?.requestIP === "function") return info.requestIP(request)?.address;
   return info?.incoming?.socket?.remoteAddress;
 }
+
+/** A decision's headers for servers that take a list where a name has several lines. */
+export function linesByName(decision) {
+  const byName = new Map();
+  for (const [name, value] of decision.headerLines) byName.set(name, [...(byName.get(name) ?? []), value]);
+  return Object.fromEntries([...byName].map(([name, values]) => [name, values.length === 1 ? values[0] : values]));
+}
