@@ -101,7 +101,7 @@ impl SharedTable {
                     Ok(()) => break,
                     Err(Status::CAS_MISMATCH) if tries < TRIES => tries += 1,
                     Err(status) => {
-                        give_back(done, acquire, &reply.cells);
+                        give_back(done, acquire, &mut reply.cells);
                         if status != Status::CAS_MISMATCH {
                             return Err(StoreError);
                         }
@@ -113,7 +113,7 @@ impl SharedTable {
                 slot.read()?;
                 slot.copy_to(acquire, &mut before);
                 if !recharge(slot, acquire, &before, &mut after, &mut reply.cells) {
-                    give_back(done, acquire, &reply.cells);
+                    give_back(done, acquire, &mut reply.cells);
                     reply.outcome = Outcome::Refused;
                     return Ok(reply);
                 }
@@ -142,7 +142,7 @@ impl SharedTable {
         if !reservation.cells.iter().any(|cell| cell.charged) {
             return;
         }
-        give_back(&mut self.slots(&reservation.acquire), &reservation.acquire, &reservation.cells);
+        give_back(&mut self.slots(&reservation.acquire), &reservation.acquire, &mut reservation.cells.clone());
     }
 
     /// The slots that hold the cells asked for, each once.
@@ -239,11 +239,16 @@ fn recharge(slot: &Slot, acquire: &Acquire, before: &[Cell], after: &mut [Cell],
     conforms
 }
 
-/// Refunds what was charged to slots already written. What cannot be given back within the tries is forfeited.
-fn give_back(charged: &mut [Slot], acquire: &Acquire, replies: &[CellReply]) {
+/// Refunds what was charged to slots already written, after which no reply says that anything is charged. What cannot be
+/// given back within the tries is forfeited.
+fn give_back(charged: &mut [Slot], acquire: &Acquire, replies: &mut [CellReply]) {
     let now = host::now();
+    let before: Vec<CellReply> = replies.to_vec();
+    for reply in replies {
+        reply.charged = false;
+    }
     let refund = |index: usize, cell: Cell| {
-        let (request, reply) = (acquire.cells.get(index)?, replies.get(index)?);
+        let (request, reply) = (acquire.cells.get(index)?, before.get(index)?);
         request.refund(cell, reply, acquire.now, now)
     };
     for slot in charged {
