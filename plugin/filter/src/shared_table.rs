@@ -110,7 +110,10 @@ impl SharedTable {
                         return Ok(reply);
                     }
                 }
-                slot.read()?;
+                if let Err(error) = slot.read() {
+                    give_back(done, acquire, &mut reply.cells);
+                    return Err(error);
+                }
                 slot.copy_to(acquire, &mut before);
                 if !recharge(slot, acquire, &before, &mut after, &mut reply.cells) {
                     give_back(done, acquire, &mut reply.cells);
