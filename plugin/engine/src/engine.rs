@@ -73,7 +73,11 @@ struct Limit {
 
 /// What the engine wants next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one lives on the stack at a time, and both are taken apart at once")]
+// Too large only where pointers have 64 bits.
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(clippy::large_enum_variant, reason = "one lives on the stack at a time, and both are taken apart at once")
+)]
 pub enum Step {
     /// An answer from the store.
     Pending(Pending),
