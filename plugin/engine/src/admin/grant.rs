@@ -182,8 +182,7 @@ impl Grant {
         given("note", Some(self.note.clone()));
         members.push(match self.allowance {
             Allowance::Unlimited => ("unlimited".to_owned(), Node::Boolean(true)),
-            #[expect(clippy::cast_precision_loss, reason = "at most a thousand million")]
-            Allowance::Times(ppm) => ("rate_multiplier".to_owned(), Node::Number(ppm as f64 / 1e6)),
+            Allowance::Times(ppm) => ("rate_multiplier".to_owned(), Node::of_millionths(ppm)),
         });
         members
     }
@@ -225,10 +224,10 @@ fn target(node: &Node, policy: &Policy, mistakes: &mut Mistakes) -> Option<Targe
 
 fn allowance(node: &Node, mistakes: &mut Mistakes) -> Option<Allowance> {
     let unlimited = node.get("unlimited").and_then(Node::boolean).unwrap_or(false);
-    match (unlimited, node.get("rate_multiplier").and_then(Node::number)) {
+    match (unlimited, node.get("rate_multiplier").and_then(Node::millionths)) {
         (true, None) => Some(Allowance::Unlimited),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 1000 as the format says")]
-        (false, Some(times)) => Some(Allowance::Times(((times * 1e6) as u64).max(1_000_001))),
+        // Above 1, as the format says.
+        (false, Some(times)) => Some(Allowance::Times(u64::try_from(times).unwrap_or(0))),
         (true, Some(_)) => {
             mistakes.add(Mistake::new("", "both unlimited and rate_multiplier", "one of them"));
             None

@@ -53,9 +53,8 @@ pub(super) fn graceful(node: &Node, pointer: &str) -> Result<Box<dyn Strategy>, 
         (Some(_), Some(_)) => return Err(Mistake::new(pointer, "forward and respond", "one of forward, respond")),
         (None, None) => return Err(Mistake::new(pointer, "neither forward nor respond", "one of forward, respond")),
     };
-    let ceiling = node.get("ceiling").and_then(Node::number).unwrap_or(2.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100, by the option's shape")]
-    let ceiling_ppm = (ceiling * 1e6).round() as u64;
+    let ceiling = node.get("ceiling").and_then(Node::millionths);
+    let ceiling_ppm = ceiling.and_then(|ppm| u64::try_from(ppm).ok()).unwrap_or(2_000_000);
     Ok(Box::new(Graceful { reduced, ceiling_ppm }))
 }
 

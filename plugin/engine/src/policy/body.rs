@@ -17,7 +17,7 @@ pub(crate) static OVERRIDE: Shape = Shape::Object(&[
     Member::required("reason", Shape::OneOf(REASON), "Why it is given."),
     Member::required("duration_minutes", Shape::Integer { min: 1, max: 366 * 24 * 60 }, "How long it lasts."),
     Member::optional("unlimited", Shape::Boolean, "The rules are evaluated and counted, and do not act."),
-    Member::optional("rate_multiplier", Shape::Number { above: 1.0, up_to: 1000.0 }, "How many times the quota."),
+    Member::optional("rate_multiplier", Shape::Number { above: 1, up_to: 1000 }, "How many times the quota."),
     Member::or("note", Shape::Text(text::REMARK), "\"\"", "For those who read the audit log."),
 ]);
 

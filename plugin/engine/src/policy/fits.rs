@@ -24,7 +24,8 @@ pub(super) fn fits(node: &Node, shape: &Shape, catalogue: &Catalogue) -> Result<
     let fitting = match (shape, node) {
         (Shape::Integer { min, max }, Node::Integer(number)) => number >= min && number <= max,
         (Shape::Number { above, up_to }, Node::Integer(_) | Node::Number(_)) => {
-            node.number().is_some_and(|number| number > *above && number <= *up_to)
+            let millionths = |bound: i64| bound.saturating_mul(1_000_000);
+            node.millionths().is_some_and(|number| number > millionths(*above) && number <= millionths(*up_to))
         }
         (Shape::Boolean, Node::Boolean(_)) | (Shape::Content, Node::Text(_)) => true,
         (Shape::Text(kind), Node::Text(text)) => {
@@ -58,18 +59,12 @@ pub(super) fn words(shape: &Shape, catalogue: &Catalogue) -> Vec<&'static str> {
     }
 }
 
-/// A number as JSON has it, without an empty fraction. Rust's own formatting of floats is 12 KB more in the .wasm.
-fn plain(number: f64) -> String {
-    let text = Node::Number(number).to_json();
-    text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
-}
-
 /// What a message says is allowed.
 pub(super) fn allowed(shape: &Shape, catalogue: &Catalogue) -> String {
     match shape {
         Shape::Integer { min, max } if min == max => min.to_string(),
         Shape::Integer { min, max } => format!("a whole number {min} to {max}, in digits"),
-        Shape::Number { above, up_to } => format!("a number above {}, up to {}", plain(*above), plain(*up_to)),
+        Shape::Number { above, up_to } => format!("a number above {above}, up to {up_to}"),
         Shape::Boolean => "true, false".to_owned(),
         Shape::Text(kind) => kind.allowed.to_owned(),
         Shape::OneOf(_) | Shape::Algorithm => words(shape, catalogue).join(", "),

@@ -207,7 +207,7 @@ pub(super) const RULE: &[Member] = &[
     Member::or("on_store_error", Shape::OneOf(ON_STORE_ERROR), "\"local\"", "What decides when the store fails."),
     Member::or(
         "local_share",
-        Shape::Number { above: 0.0, up_to: 1.0 },
+        Shape::Number { above: 0, up_to: 1 },
         "1.0",
         "The share of the quota that each proxy's own counters admit while the store fails.",
     ),

@@ -1,9 +1,7 @@
-//! Reads JSON into a small tree that keeps duplicate members, so that they can be reported.
+//! JSON as a small tree that keeps duplicate members, so that they can be reported, and numbers as they are written.
 //! Whether the tree is a policy is not known here.
 
-use core::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+mod read;
 
 use super::mistake::Mistake;
 
@@ -19,8 +17,8 @@ pub enum Node {
     Boolean(bool),
     /// A number written in digits alone, within 64 bits and a sign.
     Integer(i64),
-    /// Any other number.
-    Number(f64),
+    /// Any other number, in the digits it is written in.
+    Number(String),
     /// A string.
     Text(String),
     /// An array.
@@ -34,10 +32,9 @@ pub enum Node {
 /// # Errors
 /// A mistake at the whole document: where the syntax breaks, or that it nests too deeply.
 pub(crate) fn parse(text: &[u8]) -> Result<Node, Mistake> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    Value { depth: 0 }.deserialize(&mut reader).and_then(|node| reader.end().map(|()| node)).map_err(|error| {
+    read::read(text).map_err(|broken| {
         let allowed = format!("JSON, without comments and trailing commas, at most {DEEPEST} levels deep");
-        Mistake::new("", format!("a syntax error, {error}"), allowed)
+        Mistake::new("", format!("a syntax error, {}", broken.told(text)), allowed)
     })
 }
 
@@ -77,14 +74,34 @@ impl Node {
         if let Self::Boolean(value) = self { Some(*value) } else { None }
     }
 
-    /// The value of any number.
-    pub fn number(&self) -> Option<f64> {
+    /// A number of millionths, as short as can be.
+    pub fn of_millionths(millionths: u64) -> Self {
+        let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
+        if part == 0 {
+            return Self::Integer(i64::try_from(whole).unwrap_or(i64::MAX));
+        }
+        let mut text = whole.to_string();
+        text.push('.');
+        // The one in front keeps the zeros that the fraction begins with.
+        let digits = part.saturating_add(1_000_000).to_string();
+        text.push_str(digits.get(1..).unwrap_or_default().trim_end_matches('0'));
+        Self::Number(text)
+    }
+
+    /// The value of any number in millionths: a smaller part counts as one more, so that nothing above a bound seems to
+    /// keep it; the largest for what 64 bits cannot hold.
+    pub fn millionths(&self) -> Option<i64> {
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "only shares and thresholds are read as fractions")]
-            Self::Integer(number) => Some(*number as f64),
-            Self::Number(number) => Some(*number),
+            Self::Integer(number) => Some(number.saturating_mul(1_000_000)),
+            Self::Number(text) => Some(millionths(text)),
             _ => None,
         }
+    }
+
+    /// The value of any number, to the millionth.
+    #[expect(clippy::cast_precision_loss, reason = "only shares and thresholds are read as fractions")]
+    pub fn number(&self) -> Option<f64> {
+        self.millionths().map(|millionths| millionths as f64 / 1e6)
     }
 
     /// The content of the member of that name, where it is a string.
@@ -122,14 +139,12 @@ impl Node {
     }
 
     fn write(&self, out: &mut String) {
-        // Strings and numbers cannot fail to serialize.
-        let quote = |text: &str| serde_json::to_string(text).unwrap_or_default();
         match self {
             Self::Null => out.push_str("null"),
             Self::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Integer(number) => out.push_str(&number.to_string()),
-            Self::Number(number) => out.push_str(&serde_json::to_string(number).unwrap_or_default()),
-            Self::Text(text) => out.push_str(&quote(text)),
+            Self::Number(number) => out.push_str(number),
+            Self::Text(text) => quote(text, out),
             Self::List(entries) => {
                 for (index, entry) in entries.iter().enumerate() {
                     out.push(if index == 0 { '[' } else { ',' });
@@ -140,7 +155,7 @@ impl Node {
             Self::Object(members) => {
                 for (index, (name, value)) in members.iter().enumerate() {
                     out.push(if index == 0 { '{' } else { ',' });
-                    out.push_str(&quote(name));
+                    quote(name, out);
                     out.push(':');
                     value.write(out);
                 }
@@ -150,78 +165,53 @@ impl Node {
     }
 }
 
-/// Reads one value, `depth` lists and objects deep.
-#[derive(Clone, Copy)]
-struct Value {
-    depth: usize,
+/// Writes a text in quotes, what must be escaped escaped.
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            ..'\u{20}' => {
+                let digit = |nibble: u32| char::from_digit(nibble, 16).unwrap_or('0');
+                out.push_str("\\u00");
+                out.extend([digit(u32::from(c) >> 4), digit(u32::from(c) & 15)]);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
-impl Value {
-    fn deeper<E: Error>(self) -> Result<Self, E> {
-        if self.depth >= DEEPEST {
-            return Err(E::custom("nested too deeply"));
+/// A number with a fraction or an exponent in millionths, away from zero where it has a smaller part.
+fn millionths(text: &str) -> i64 {
+    let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    // An exponent of more digits than 32 bits hold is as good as the largest.
+    let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i32::MIN / 2 } else { i32::MAX / 2 });
+    let point = mantissa.find('.').unwrap_or(mantissa.len());
+    // How many of the digits stand before the point once it has moved.
+    let mut places = i32::try_from(point).unwrap_or(i32::MAX / 4).saturating_add(exponent).saturating_add(6);
+    let mut number = 0_i64;
+    let mut is_cut = false;
+    for digit in mantissa.chars().filter_map(|c| c.to_digit(10)) {
+        if places > 0 {
+            number = number.saturating_mul(10).saturating_add(digit.into());
+        } else {
+            is_cut |= digit > 0;
         }
-        Ok(Self { depth: self.depth.saturating_add(1) })
+        places = places.saturating_sub(1);
     }
-}
-
-impl<'de> DeserializeSeed<'de> for Value {
-    type Value = Node;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Node, D::Error> {
-        reader.deserialize_any(self)
+    while places > 0 && number > 0 && number < i64::MAX {
+        number = number.saturating_mul(10);
+        places = places.saturating_sub(1);
     }
-}
-
-impl<'de> Visitor<'de> for Value {
-    type Value = Node;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a JSON value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Boolean(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Integer(value))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no member allows a number as large")]
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
-        Ok(i64::try_from(value).map_or(Node::Number(value as f64), Node::Integer))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Number(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Node, A::Error> {
-        let inner = self.deeper()?;
-        let mut entries = Vec::new();
-        while let Some(entry) = source.next_element_seed(inner)? {
-            entries.push(entry);
-        }
-        Ok(Node::List(entries))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Node, A::Error> {
-        let inner = self.deeper()?;
-        let mut members = Vec::new();
-        while let Some(name) = source.next_key::<String>()? {
-            members.push((name, source.next_value_seed(inner)?));
-        }
-        Ok(Node::Object(members))
-    }
+    number.saturating_add(is_cut.into()).saturating_mul(sign)
 }
 
 #[cfg(test)]
@@ -230,8 +220,41 @@ mod tests {
 
     #[test]
     fn what_is_read_is_written_again() {
-        let text = r#"{"a":[1,-2,1.5,"x\"\n",null,true],"a":{},"b":[]}"#;
+        let text = r#"{"a":[1,-2,1.50,-1e-3,18446744073709551616,"x\"\n\u001f\b\f/",null,true],"a":{},"b":[]}"#;
         assert_eq!(parse(text.as_bytes()).unwrap().to_json(), text);
+        let escaped = parse(br#"" \/\u00e9\ud83d\ude00 ""#).unwrap();
+        assert_eq!(escaped.text(), Some(" /\u{e9}\u{1f600} "));
+    }
+
+    #[test]
+    fn numbers_in_millionths() {
+        for (text, expected) in [
+            ("2", 2_000_000),
+            ("-2", -2_000_000),
+            ("1.5", 1_500_000),
+            ("-1.5", -1_500_000),
+            ("0.25e1", 2_500_000),
+            ("25E-1", 2_500_000),
+            ("1e3", 1_000_000_000),
+            ("0.000001", 1),
+            ("0.0000001", 1),
+            ("-0.0000001", -1),
+            ("1.0000001", 1_000_001),
+            ("0.0", 0),
+            ("0e999999999999", 0),
+            ("1e308", i64::MAX),
+            ("-1e308", -i64::MAX),
+            ("1e99999999999999", i64::MAX),
+            ("1e-99999999999999", 1),
+            ("18446744073709551616", i64::MAX),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().millionths(), Some(expected), "{text}");
+        }
+        for (millionths, expected) in
+            [(0, "0"), (1, "0.000001"), (1_500_000, "1.5"), (2_000_000, "2"), (10_000_010, "10.00001")]
+        {
+            assert_eq!(Node::of_millionths(millionths).to_json(), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where in a text a JSON pointer leads. The text is taken to be JSON; what else it is, is not checked.
 
+use super::json::parse;
+
 /// The line and column, from 1, of the value that `pointer` leads to. Of members that stand twice, the first counts.
 /// `None` where the pointer leads nowhere.
 pub fn locate(text: &[u8], pointer: &str) -> Option<(usize, usize)> {
@@ -45,7 +47,7 @@ impl Scan<'_> {
                 let name = name.get(..name.len().checked_sub(self.rest.len())?)?;
                 self.skip_space();
                 self.take(b':')?;
-                if serde_json::from_slice::<String>(name).ok()? == segment {
+                if parse(name).ok()?.text() == Some(segment) {
                     return Some(());
                 }
                 self.skip_value()?;

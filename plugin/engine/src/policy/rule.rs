@@ -136,7 +136,7 @@ impl Rule {
                 "allow" => OnStoreError::Allow,
                 _ => OnStoreError::Deny,
             },
-            local_share_ppm: millionths(node.get("local_share")?.number()?),
+            local_share_ppm: u32::try_from(node.get("local_share")?.millionths()?).ok()?,
         })
     }
 
@@ -250,7 +250,6 @@ fn cost(node: &Node, pointer: &str, quota: &Quota, algorithm: &dyn Algorithm, mi
     Some(cost)
 }
 
-/// A share above 0, up to 1, in millionths: 0.25 is 250,000; anything smaller than one millionth is one.
 /// Every algorithm holds rates up to 10^7 (a sliding window's counts are 24 bits wide), a ceiling's rate too.
 fn check_ceiling(strategy: &dyn Strategy, quota: &Quota, pointer: &str, mistakes: &mut Mistakes) {
     const HIGHEST: u128 = 10_000_000;
@@ -260,12 +259,6 @@ fn check_ceiling(strategy: &dyn Strategy, quota: &Quota, pointer: &str, mistakes
         let found = format!("a ceiling of {ceiling} in a window");
         mistakes.add(Mistake::new(&member(pointer, "strategy"), found, "rate x ceiling of at most 10000000"));
     }
-}
-
-fn millionths(share: f64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-    let millionths = (share * 1e6) as u32;
-    millionths.clamp(1, 1_000_000)
 }
 
 /// The first eight bytes of SHA-256 over what a cell's meaning depends on, each part of fixed length but the name,

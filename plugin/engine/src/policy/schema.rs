@@ -29,8 +29,8 @@ fn shape(described: &Shape, catalogue: &Catalogue) -> Node {
         }
         Shape::Number { above, up_to } => object([
             ("type", word("number")),
-            ("exclusiveMinimum", Node::Number(*above)),
-            ("maximum", Node::Number(*up_to)),
+            ("exclusiveMinimum", Node::Integer(*above)),
+            ("maximum", Node::Integer(*up_to)),
         ]),
         Shape::Boolean => object([("type", word("boolean"))]),
         Shape::Text(kind) => string(kind),

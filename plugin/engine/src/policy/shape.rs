@@ -37,12 +37,12 @@ pub enum Shape {
         /// The largest.
         max: i64,
     },
-    /// A number, perhaps with a fraction.
+    /// A number, perhaps with a fraction; its bounds have none.
     Number {
         /// Less than the smallest.
-        above: f64,
+        above: i64,
         /// The largest.
-        up_to: f64,
+        up_to: i64,
     },
     /// `true` or `false`.
     Boolean,

@@ -78,5 +78,6 @@ fn rule_metrics(counts: &[u64], rule: &str, violations: &Merged) -> Node {
 /// A quotient, cut to so many parts.
 fn share(of: u64, all: u64, parts: u32) -> Node {
     let cut = u128::from(of).saturating_mul(parts.into()).checked_div(all.into()).unwrap_or(0);
-    Node::Number(f64::from(u32::try_from(cut).unwrap_or(u32::MAX)) / f64::from(parts))
+    let millionths = cut.saturating_mul(1_000_000).checked_div(parts.into()).unwrap_or(0);
+    Node::of_millionths(u64::try_from(millionths).unwrap_or(u64::MAX))
 }

@@ -1,6 +1,7 @@
 //! A request on its way into the queue: its headers as the job will carry them, while its body is read; and the pages
 //! that tickets have.
 
+use tidegate_engine::admin::answer::problem;
 use tidegate_engine::{Header, Micros, Reservation, Response, Timestamp};
 
 use super::{Exchange, State};
@@ -123,7 +124,7 @@ impl Exchange {
             self.deployment.jobs.collected(&collecting.rule);
             self.deployment.table.give_back(&collecting.reservation);
         }
-        self.respond(&answer::problem(status, detail), "limited", &[]);
+        self.respond(&problem(status, detail), "limited", &[]);
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) const ALERT: &[Member] = &[
     Member::required("when", Shape::OneOf(WHEN), "What it watches."),
     Member::optional(
         "value",
-        Shape::Number { above: 0.0, up_to: 10_000_000.0 },
+        Shape::Number { above: 0, up_to: 10_000_000 },
         "The threshold: a share up to 1, or rejections a second. Required except for store_unhealthy.",
     ),
     Member::optional("rule", Shape::Text(text::NAME), "The rule it watches; absent: all rules together."),

@@ -82,7 +82,7 @@ pub(crate) const GRACEFUL: &[Member] = &[
     Member::optional("respond", Shape::Object(RESPOND), "Answer with a reduced form. Either this or forward."),
     Member::or(
         "ceiling",
-        Shape::Number { above: 1.0, up_to: 100.0 },
+        Shape::Number { above: 1, up_to: 100 },
         "2.0",
         "Up to how many times the rate requests get the reduced form; beyond they are refused.",
     ),
