@@ -19,6 +19,7 @@ mod matching;
 mod memory;
 mod path;
 pub mod policy;
+pub mod redis;
 pub mod replay;
 mod request;
 mod response;
