@@ -64,6 +64,14 @@ pub const REDIS_SENTINEL: Package = Package {
     probe: &["redis-sentinel", "--version"],
 };
 
+/// Another way to Redis over HTTP, which the `webdis` protocol is for. Never probed by running it: `webdis --version` starts
+/// a server on all addresses.
+pub const WEBDIS: Package = Package {
+    name: "webdis",
+    reason: "the counters' tests call Redis through it, too",
+    probe: &["sh", "-c", "command -v webdis"],
+};
+
 /// What the gateway's tests speak TLS with.
 pub const CURL: Package =
     Package { name: "curl", reason: "the gateway's tests speak TLS with it", probe: &["curl", "--version"] };

@@ -13,6 +13,7 @@ use tidegate_engine::algorithm::{Cell, Quota};
 use tidegate_engine::catalogue::Catalogue;
 use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::policy::Policy;
+pub(crate) use tidegate_engine::redis::key;
 use tidegate_engine::{Micros, Timestamp};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -40,12 +41,6 @@ pub(crate) fn question(policy: &Policy, rules: &[usize], acquire: &Acquire) -> S
         );
     }
     out
-}
-
-/// `tg1:{<namespace>:<kind>:<digest>}:<rule>:<tag>`: nothing that a client sends stands in it but as a hash.
-pub(crate) fn key(namespace: &str, subject: &Subject, rule: &str, id: u64) -> String {
-    let digest = u128::from_be_bytes(subject.digest());
-    format!("tg1:{{{namespace}:{}:{digest:032x}}}:{rule}:{id:016x}", subject.kind.letter())
 }
 
 /// Reads an answer. Anything else is no answer.

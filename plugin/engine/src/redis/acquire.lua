@@ -129,8 +129,12 @@ function MAKE.t()
   end
 
   function token.standing(c)
-    local top, top_part = plus(c, now - c.less, 0, token.full(c))
-    local room, room_part = minus(c, top, top_part, c.tat, c.part)
+    local room, room_part = plus(c, now - c.less, 0, token.full(c))
+    if c.tat < now then
+      room = room - now
+    else
+      room, room_part = minus(c, room, room_part, c.tat, c.part)
+    end
     return count(c, room, room_part, c.burst), max(0, ceil(c.tat, c.part) - now)
   end
 

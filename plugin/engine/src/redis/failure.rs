@@ -43,14 +43,14 @@ const CODES: [&str; 20] = [
 ];
 
 impl Failure {
-    /// The failure that an error's text stands for. Redis before 7 puts a script's own errors behind words of its own.
+    /// The failure that an error's text stands for. What a user may not call in a script is an `ERR` of Redis 7.
     pub(super) fn of_error(text: &str) -> Self {
         let code = text.split_ascii_whitespace().next().unwrap_or_default();
         match code {
             "NOSCRIPT" => Self::NoScript,
             "CROSSSLOT" => Self::CrossSlot,
             "Unauthorized" | "Unauthorized:" | "Forbidden:" => Self::Refused("NOAUTH"),
-            "ERR" if text.contains("same slot") => Self::CrossSlot,
+            "ERR" if text.contains("user executing the script") => Self::Refused("NOPERM"),
             _ => Self::Refused(CODES.into_iter().find(|known| *known == code).unwrap_or("ERR")),
         }
     }
@@ -93,6 +93,7 @@ mod tests {
             ("OOM command not allowed when used memory > 'maxmemory'.", Failure::Refused("OOM")),
             ("WRONGTYPE Operation against a key", Failure::Refused("WRONGTYPE")),
             ("NOPERM this user has no permissions", Failure::Refused("NOPERM")),
+            ("ERR The user executing the script can't run this command", Failure::Refused("NOPERM")),
             ("NOAUTH Authentication required.", Failure::Refused("NOAUTH")),
             ("Unauthorized", Failure::Refused("NOAUTH")),
             ("TIDEGATE a key holds what is not of this script", Failure::Refused("TIDEGATE")),

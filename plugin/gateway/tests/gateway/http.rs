@@ -115,6 +115,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A client of any server, without token.
+    pub(crate) fn to(address: String) -> Self {
+        Self { address, token: None, stream: None }
+    }
+
     /// `POST /` with one command.
     pub(crate) fn call(&mut self, command: &Value) -> (u16, Value) {
         let response = self.post("/", command);

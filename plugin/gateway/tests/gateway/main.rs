@@ -1,5 +1,5 @@
 //! The gateway as a process in front of real Redis servers, which each test starts itself and ends by process id.
-//! Needed from Debian: redis-server, redis-sentinel, redis-tools, nodejs, npm. What is missing is skipped loudly, and an
+//! Needed from Debian: redis-server, redis-sentinel, redis-tools, webdis, nodejs, npm. What is missing is skipped loudly, and an
 //! error in CI. Not here: what can be tested without a server; that stands beside the code.
 
 // Every function here serves tests, where a panic is how one fails; the lints know only functions marked as tests.
@@ -8,6 +8,7 @@
 mod bounds;
 mod clients;
 mod cluster;
+mod counters;
 mod crossed;
 mod http;
 mod logins;
