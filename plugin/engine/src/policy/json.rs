@@ -166,7 +166,7 @@ impl Node {
 }
 
 /// Writes a text in quotes, what must be escaped escaped.
-fn quote(text: &str, out: &mut String) {
+pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {

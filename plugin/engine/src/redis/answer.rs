@@ -1,12 +1,13 @@
 //! What came back over HTTP: the script's numbers, or why there are none. What the numbers mean is `reply`'s.
 //!
 //! Upstash: `{"result":[1,2]}`, and with another status `{"error":"NOSCRIPT ..."}`. webdis: `{"EVALSHA":[1,2]}`, and errors
-//! with status 200 as `{"EVALSHA":[false,"NOSCRIPT ..."]}`. Both are one object with one member, and nothing else is
-//! read: this is no JSON parser, which would cost more room in the filter than it is worth.
+//! with status 200 as `{"EVALSHA":[false,"NOSCRIPT ..."]}`. Both are one object with one member.
 
 use super::failure::Failure;
+use crate::policy::Node;
+use crate::policy::json::parse;
 
-/// No answer is longer: a thousand rules with two cells of five numbers, sixteen digits each, and an error's text.
+/// No answer is longer: a thousand rules with two cells of five numbers, most of them short, or an error's text.
 const LONGEST: usize = 256 * 1024;
 
 /// Reads an answer: its HTTP status and its body.
@@ -16,100 +17,18 @@ const LONGEST: usize = 256 * 1024;
 /// the end: all are [`Failure::Garbage`].
 pub fn read(status: u32, body: &[u8]) -> Result<Vec<i64>, Failure> {
     let garbage = if status == 200 { Failure::Garbage } else { Failure::Status(status) };
-    if body.len() > LONGEST {
-        return Err(garbage);
-    }
-    let Some(answer) = core::str::from_utf8(body).ok().and_then(object) else { return Err(garbage) };
-    match answer {
-        Answer::Error(text) => Err(Failure::of_error(&text)),
-        Answer::Numbers(numbers) if status == 200 => Ok(numbers),
-        Answer::Numbers(_) => Err(garbage),
-    }
-}
-
-enum Answer {
-    Numbers(Vec<i64>),
-    Error(String),
-}
-
-fn object(text: &str) -> Option<Answer> {
-    let mut rest = Rest(text);
-    rest.skip("{")?;
-    let name = rest.string()?;
-    rest.skip(":")?;
-    let answer = match name.as_str() {
-        "error" => Answer::Error(rest.string()?),
-        "result" | "EVALSHA" | "EVAL" => {
-            rest.skip("[")?;
-            if rest.skip("false").is_some() {
-                rest.skip(",")?;
-                Answer::Error(rest.last_of_list(Rest::string)?)
-            } else {
-                Answer::Numbers(rest.numbers()?)
-            }
-        }
-        _ => return None,
-    };
-    rest.skip("}")?;
-    rest.trim().is_empty().then_some(answer)
-}
-
-/// What is left to read.
-struct Rest<'a>(&'a str);
-
-impl<'a> Rest<'a> {
-    fn trim(&self) -> &'a str {
-        self.0.trim_start_matches([' ', '\t', '\r', '\n'])
-    }
-
-    /// Passes over `wanted` and the white space before it, where that comes next.
-    fn skip(&mut self, wanted: &str) -> Option<()> {
-        self.0 = self.trim().strip_prefix(wanted)?;
-        Some(())
-    }
-
-    fn last_of_list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<T> {
-        let last = read(self)?;
-        self.skip("]")?;
-        Some(last)
-    }
-
-    fn number(&mut self) -> Option<i64> {
-        let text = self.trim();
-        let end = text.find(|character: char| !character.is_ascii_digit() && character != '-').unwrap_or(text.len());
-        let (digits, rest) = text.split_at_checked(end)?;
-        self.0 = rest;
-        digits.parse().ok()
-    }
-
-    fn numbers(&mut self) -> Option<Vec<i64>> {
-        let mut all = Vec::new();
-        loop {
-            all.push(self.number()?);
-            if self.skip(",").is_none() {
-                self.skip("]")?;
-                return Some(all);
-            }
-        }
-    }
-
-    /// A string. Escapes other than of one character are left out: only the first word of an error is looked at.
-    fn string(&mut self) -> Option<String> {
-        self.skip("\"")?;
-        let mut text = String::new();
-        let mut characters = self.0.chars();
-        loop {
-            match characters.next()? {
-                '"' => break,
-                '\\' => text.push(match characters.next()? {
-                    'n' | 'r' | 't' | 'u' => ' ',
-                    plain => plain,
-                }),
-                plain => text.push(plain),
-            }
-        }
-        self.0 = characters.as_str();
-        Some(text)
+    let answer = if body.len() > LONGEST { None } else { parse(body).ok() };
+    let Some(Node::Object(members)) = answer else { return Err(garbage) };
+    let [(name, value)] = members.as_slice() else { return Err(garbage) };
+    match (name.as_str(), value) {
+        ("error", Node::Text(text)) => Err(Failure::of_error(text)),
+        ("result" | "EVALSHA" | "EVAL", Node::List(entries)) => match entries.as_slice() {
+            [Node::Boolean(false), Node::Text(text)] => Err(Failure::of_error(text)),
+            [] => Err(garbage),
+            entries if status == 200 => entries.iter().map(|entry| entry.integer().ok_or(garbage)).collect(),
+            _ => Err(garbage),
+        },
+        _ => Err(garbage),
     }
 }
 

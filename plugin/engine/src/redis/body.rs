@@ -7,6 +7,7 @@ use base64ct::{Base64, Encoding};
 
 use super::call::Call;
 use super::script::{SCRIPT, SHA1};
+use crate::policy::json::quote;
 use crate::policy::{Credentials, Protocol, Redis};
 
 /// How a call names the script.
@@ -60,7 +61,7 @@ fn write(protocol: Protocol, words: &mut dyn Iterator<Item = &str>) -> String {
         Protocol::Upstash => {
             for word in words {
                 out.push(if out.is_empty() { '[' } else { ',' });
-                quote(&mut out, word);
+                quote(word, &mut out);
             }
             out.push(']');
         }
@@ -74,23 +75,6 @@ fn write(protocol: Protocol, words: &mut dyn Iterator<Item = &str>) -> String {
         }
     }
     out
-}
-
-/// A JSON string (RFC 8259, section 7).
-fn quote(out: &mut String, word: &str) {
-    out.push('"');
-    for character in word.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\n' => out.push_str("\\n"),
-            '\0'..=' ' if character != ' ' => {
-                out.push_str("\\u00");
-                super::push_hex(out, &[u8::try_from(character).unwrap_or(b' ')]);
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
 }
 
 /// Percent-encoding of everything but letters, digits, `_` and `-`.
@@ -125,10 +109,6 @@ mod tests {
     fn the_text_arrives_as_it_is() {
         let body: Vec<String> = serde_json::from_str(&call().body(Protocol::Upstash, Form::Text)).unwrap();
         assert_eq!((body[0].as_str(), body[1].as_str()), ("EVAL", SCRIPT));
-        let every: String = ('\0'..'\u{100}').chain(['\u{2028}', '\u{1f30a}']).collect();
-        let mut quoted = String::new();
-        quote(&mut quoted, &every);
-        assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), every);
         let webdis = call().body(Protocol::Webdis, Form::Text);
         assert!(webdis.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%/_-".contains(&byte)), "{webdis}");
         assert_eq!(webdis.matches('/').count(), 5);
