@@ -44,10 +44,10 @@ impl Call {
     ) -> Self {
         let mut call = Self::empty(if purpose == Purpose::Acquire { "acquire" } else { "probe" });
         for index in chosen {
-            let (Some(cell), Some(key)) = (acquire.cells.get(*index), keys.get(*index)) else { continue };
+            let (Some(request), Some(key)) = (acquire.cells.get(*index), keys.get(*index)) else { continue };
             let lease = leases.get(*index).copied().unwrap_or_default();
-            let most = lease.most.max(cell.cost);
-            call.add(key, line(cell, cell.cost, most, lease.less));
+            let most = lease.most.max(request.cost);
+            call.add(key, line(request, request.cost, most, lease.less));
         }
         call
     }

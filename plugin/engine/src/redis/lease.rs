@@ -25,11 +25,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Asks for up to `most` units of this cell, in `lease` mode.
+    /// Asks for up to `most` units of this cell, in `lease` mode. `rule_cost` is the cost of the rule's requests, whatever
+    /// this call's own cost is: 0 where a call only looks, or only fills up a lease.
     ///
     /// Worked: 100 a minute with burst 100 and cost 1 have burst x T = 60 s, so that l = 3 s; a bucket whose cost is its
     /// burst has l = 0 and is not leased.
-    pub fn of(request: &CellRequest, most: u64) -> Self {
+    pub fn of(request: &CellRequest, rule_cost: u64, most: u64) -> Self {
         if request.algorithm.name() != "token_bucket" {
             return Self { most, less: Micros::ZERO };
         }
@@ -40,7 +41,7 @@ impl Lease {
         };
         let burst = quota.burst.get();
         // A request of this cost must still conform where the bucket is full.
-        Self { most, less: Micros((length(burst) / 20).min(length(burst.saturating_sub(request.cost)))) }
+        Self { most, less: Micros((length(burst) / 20).min(length(burst.saturating_sub(rule_cost)))) }
     }
 }
 
@@ -59,20 +60,20 @@ mod tests {
             burst: NonZeroU64::new(burst).unwrap(),
             horizon: Micros::ZERO,
         };
-        let request = |burst, cost| CellRequest {
+        let request = |burst| CellRequest {
             subject: 0,
             rule_id: 0,
             group: 0,
             algorithm: &TOKEN_BUCKET,
             quota: quota(burst),
-            cost,
+            cost: 0,
             must: true,
             may_wait: false,
         };
-        assert_eq!(Lease::of(&request(100, 1), 50), Lease { most: 50, less: Micros::from_secs(3) });
-        assert_eq!(Lease::of(&request(100, 97), 0).less, Micros::from_millis(1_800));
-        assert_eq!(Lease::of(&request(1, 1), 50).less, Micros::ZERO);
-        let window = CellRequest { algorithm: &SLIDING_WINDOW, ..request(100, 1) };
-        assert_eq!(Lease::of(&window, 50), Lease { most: 50, less: Micros::ZERO });
+        assert_eq!(Lease::of(&request(100), 1, 50), Lease { most: 50, less: Micros::from_secs(3) });
+        assert_eq!(Lease::of(&request(100), 97, 0).less, Micros::from_millis(1_800));
+        assert_eq!(Lease::of(&request(1), 1, 50).less, Micros::ZERO);
+        let window = CellRequest { algorithm: &SLIDING_WINDOW, ..request(100) };
+        assert_eq!(Lease::of(&window, 1, 50), Lease { most: 50, less: Micros::ZERO });
     }
 }

@@ -39,9 +39,9 @@ pub(super) fn parse(
     };
     let (cells, []) = rest.as_chunks::<STRIDE>() else { return Err(Failure::Garbage) };
     let now = moment(*now).filter(|_| cells.len() == asked.len()).ok_or(Failure::Garbage)?;
-    let charges = granted && purpose == Purpose::Acquire;
+    let may_charge = granted && purpose == Purpose::Acquire;
     let read = |(numbers, (request, lease)): (&[i64; STRIDE], &(&CellRequest, Lease))| {
-        outcome(*numbers, request, *lease, now, charges)
+        outcome(*numbers, request, *lease, now, may_charge)
     };
     let outcomes: Vec<CellOutcome> =
         cells.iter().zip(asked).map(read).collect::<Option<_>>().ok_or(Failure::Garbage)?;
@@ -50,18 +50,18 @@ pub(super) fn parse(
     if granted == conform { Ok((granted, outcomes)) } else { Err(Failure::Garbage) }
 }
 
-/// `charges`: whether the call charges what conforms.
+/// `may_charge`: whether the call charges what conforms.
 fn outcome(
     [wait, units, remaining, reset_after, life]: [i64; STRIDE],
     request: &CellRequest,
     lease: Lease,
     now: u64,
-    charges: bool,
+    may_charge: bool,
 ) -> Option<CellOutcome> {
     let wait = if wait == -1 { Micros::FOREVER } else { Micros(moment(wait)?) };
-    let charged = charges && request.cost > 0 && request.admits(wait);
+    let charged = may_charge && request.cost > 0 && request.admits(wait);
     let leased = u64::try_from(units).ok()?.checked_sub(if charged { request.cost } else { 0 })?;
-    let most = if charges && wait == Micros::ZERO { lease.most.saturating_sub(request.cost) } else { 0 };
+    let most = if may_charge && wait == Micros::ZERO { lease.most.saturating_sub(request.cost) } else { 0 };
     let quota = &request.quota;
     let remaining = u64::try_from(remaining).ok().filter(|left| *left <= quota.rate.max(quota.burst).get())?;
     let life = Micros(u64::try_from(life).ok()?);

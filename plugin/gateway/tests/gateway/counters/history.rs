@@ -92,7 +92,7 @@ pub(crate) fn of_seed(seed: u64) -> Vec<Step> {
         .collect();
     let subject = Subject { kind: Kind::VerifiedUser, value: seed.to_le_bytes().to_vec() };
     let keys = cells.iter().map(|cell| key("test", &subject, "rule", cell.rule_id)).collect();
-    let less = random.one_in(3).then(|| cells.iter().map(|cell| Lease::of(cell, 0).less).collect());
+    let less = random.one_in(3).then(|| cells.iter().map(|cell| Lease::of(cell, 1, 0).less).collect());
     let mut world = World {
         random,
         cells,

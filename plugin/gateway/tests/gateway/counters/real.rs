@@ -271,21 +271,21 @@ fn a_lease_takes_what_is_there_and_ends_with_its_window() {
     let mut client = gateway.client();
     let cells: Vec<CellRequest> =
         ALGORITHMS.into_iter().zip(0..).map(|(algorithm, id)| cell(0, id, algorithm, 100)).collect();
-    let leases: Vec<Lease> = cells.iter().map(|cell| Lease::of(cell, 60)).collect();
+    let leases: Vec<Lease> = cells.iter().map(|cell| Lease::of(cell, 1, 60)).collect();
     let asked = acquire(&["u"], cells);
-    let mut leased = Vec::new();
+    let mut taken = Vec::new();
     for _ in 0..2 {
         let mut talk = Conversation::new(&asked.0, false);
         let call = talk.next_call(&asked.0, &asked.1, &leases).unwrap();
         talk.take(&send(&mut client, Protocol::Upstash, &call).unwrap(), &asked.0, &leases).unwrap();
-        leased.push(talk.finish());
+        taken.push(talk.finish());
     }
     let day = 86_400_000_000;
     // The bucket of 100 leaves 5 to what leases may earn; the leaky bucket is not leased, and refuses the second.
     let units = |outcomes: &Outcomes| outcomes.cells.iter().map(|cell| cell.leased).collect::<Vec<_>>();
-    assert_eq!((units(&leased[0]), units(&leased[1])), (vec![59, 0, 59, 59], vec![0; 4]));
-    assert_eq!(leased[0].cells[0].life, Micros(18 * day));
-    assert_eq!(leased[0].cells[0].reply.remaining, 35);
-    let [fixed, sliding] = [2, 3].map(|index: usize| leased[0].cells[index].life.0);
+    assert_eq!((units(&taken[0]), units(&taken[1])), (vec![59, 0, 59, 59], vec![0; 4]));
+    assert_eq!(taken[0].cells[0].life, Micros(18 * day));
+    assert_eq!(taken[0].cells[0].reply.remaining, 35);
+    let [fixed, sliding] = [2, 3].map(|index: usize| taken[0].cells[index].life.0);
     assert!(fixed <= 360 * day && sliding <= 360 * day / 16 && sliding > 0, "{fixed} {sliding}");
 }
