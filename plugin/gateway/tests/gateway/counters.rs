@@ -109,3 +109,24 @@ fn random_histories_end_as_in_memory() {
     }
     assert!(steps >= 100_000, "{steps}");
 }
+
+#[test]
+fn the_largest_numbers_are_exact() {
+    if !skip::has("acquire.lua's largest numbers", &["redis-server"]) {
+        return;
+    }
+    let mut redis = Virtual::start();
+    for seed in history::EXTREME..history::EXTREME + 50 {
+        redis.live_through(seed).unwrap_or_else(|difference| panic!("{difference}"));
+    }
+    let step = history::of_seed(0).remove(0);
+    let mut ask = |now: u64| -> Result<Vec<i64>, String> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&redis.sha).arg(step.call.keys.len()).arg(&step.call.keys).arg(&step.call.arguments).arg(now);
+        command.query(&mut redis.connection).map_err(|error| error.to_string())
+    };
+    assert!(ask(7_799_999_999_999_999).is_ok());
+    for too_late in [7_800_000_000_000_000, (1 << 53) - 1] {
+        assert!(ask(too_late).unwrap_err().contains("2217"), "{too_late}");
+    }
+}

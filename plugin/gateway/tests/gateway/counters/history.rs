@@ -13,7 +13,11 @@ use super::oracle::Oracle;
 
 /// Steps of one history.
 pub(crate) const STEPS: usize = 120;
+/// The longest window that a policy may name, in seconds.
 const LONGEST: u64 = 366 * 86_400;
+/// Seeds from here on give the largest numbers that there are: rates of 10^7, windows of 366 days, the last year in which
+/// the script counts.
+pub(crate) const EXTREME: u64 = 1 << 40;
 
 /// Vigna's `SplitMix64`.
 struct Random(u64);
@@ -71,12 +75,15 @@ struct World {
 /// The history of a seed.
 pub(crate) fn of_seed(seed: u64) -> Vec<Step> {
     let mut random = Random(seed);
+    let is_extreme = seed >= EXTREME;
     let window = match random.between(0, 6) {
+        _ if is_extreme => LONGEST / 3,
         0..=3 => random.between(1, 4),
         4 | 5 => random.between(5, 100_000),
         _ => LONGEST / 3,
     } * 1_000_000;
     let start = match random.between(0, 5) {
+        _ if is_extreme => 7_799_000_000_000_000 - 30 * window,
         0 => random.between(0, 10 * window),
         1 if window < 1_000_000_000_000 => 7_750_000_000_000_000 - random.between(0, window),
         _ => 1_700_000_000_000_000 + random.between(0, window),
@@ -86,7 +93,7 @@ pub(crate) fn of_seed(seed: u64) -> Vec<Step> {
     let cells: Vec<CellRequest> = (0..random.between(1, 5))
         .map(|index| {
             let algorithm = algorithms[usize::try_from((first + index) % 4).unwrap()];
-            let quota = quota(&mut random, algorithm, window);
+            let quota = quota(&mut random, algorithm, window, is_extreme);
             CellRequest { subject: 0, rule_id: index, group: 0, algorithm, quota, cost: 1, must: true, may_wait: false }
         })
         .collect();
@@ -112,15 +119,16 @@ pub(crate) fn of_seed(seed: u64) -> Vec<Step> {
     world.steps
 }
 
-fn quota(random: &mut Random, algorithm: &dyn Algorithm, window: u64) -> Quota {
+fn quota(random: &mut Random, algorithm: &dyn Algorithm, window: u64, is_extreme: bool) -> Quota {
     let rate = match random.between(0, 7) {
+        _ if is_extreme => 10_000_000 - random.between(0, 3),
         0..=2 => random.between(1, 12),
         3 | 4 => random.between(13, 255),
         5 | 6 => random.between(256, 5_000),
         _ if random.one_in(2) => 10_000_000,
         _ => random.between(5_001, 10_000_000),
     };
-    let window = window * random.between(1, 3);
+    let window = window * if is_extreme { 3 } else { random.between(1, 3) };
     let burst = if random.one_in(4) { 1 } else { (rate * random.between(1, 200) / 100).max(1) };
     let horizon = if random.between(0, 4) < 3 { 0 } else { window / 100 * random.between(1, 300) };
     let some = |units| NonZeroU64::new(units).unwrap();
