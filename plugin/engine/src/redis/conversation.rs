@@ -31,18 +31,22 @@ impl Conversation {
     /// Starts one. `is_cluster` once the store has answered [`Failure::CrossSlot`].
     pub fn new(acquire: &Acquire, is_cluster: bool) -> Self {
         let all = 0..acquire.cells.len();
-        let groups = if is_cluster {
-            let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        if is_cluster {
             for subject in 0..acquire.subjects.len() {
                 let of_subject = |index: &usize| acquire.cells.get(*index).is_some_and(|cell| cell.subject == subject);
-                groups.push(all.clone().filter(of_subject).collect());
+                let group: Vec<usize> = all.clone().filter(of_subject).collect();
+                if group.is_empty() {
+                    continue;
+                }
+                // A request has a handful of identities; a sort would weigh more in the filter than all of this.
+                let own = scarcity(acquire, &group);
+                let place = groups.iter().position(|other| scarcity(acquire, other) < own).unwrap_or(groups.len());
+                groups.insert(place, group);
             }
-            groups.retain(|group| !group.is_empty());
-            groups.sort_by_cached_key(|group| core::cmp::Reverse(scarcity(acquire, group)));
-            groups
         } else {
-            vec![all.collect()]
-        };
+            groups.push(all.collect());
+        }
         Self { groups, answered: 0, refused: false, cells: vec![CellOutcome::default(); acquire.cells.len()] }
     }
 
