@@ -21,10 +21,15 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
     let mut report = Report::default();
     println!("== set-up");
     tools::ensure_wasm_target(if_missing)?;
-    tools::ensure_packages(
-        &[tools::REDIS_SERVER, tools::REDIS_SENTINEL, tools::WEBDIS, tools::CURL, tools::NODE],
-        if_missing,
-    )?;
+    let packages = [
+        tools::REDIS_SERVER,
+        tools::REDIS_SENTINEL,
+        tools::WEBDIS,
+        tools::CURL,
+        tools::NODE,
+        tools::PROMETHEUS,
+    ];
+    tools::ensure_packages(&packages, if_missing)?;
     let envoy = fetch::binary(if_missing)?;
     println!("Envoy {}: {}", fetch::VERSION, envoy.display());
 

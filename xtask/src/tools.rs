@@ -76,6 +76,13 @@ pub const WEBDIS: Package = Package {
 pub const CURL: Package =
     Package { name: "curl", reason: "the gateway's tests speak TLS with it", probe: &["curl", "--version"] };
 
+/// Prometheus, which brings promtool.
+pub const PROMETHEUS: Package = Package {
+    name: "prometheus",
+    reason: "the example rules and the dashboard are tried against a real one, and promtool runs the rules' tests",
+    probe: &["promtool", "--version"],
+};
+
 /// Node's package manager, which brings node.
 pub const NODE: Package = Package { name: "npm", reason: "fetches wasm-opt from npm", probe: &["npm", "--version"] };
 

@@ -74,12 +74,13 @@ fn each_istio_resource_has_a_kind_that_istio_knows() {
 }
 
 #[test]
-fn both_examples_make_the_same_metric_labels() {
+fn both_examples_and_the_tests_make_the_same_metric_labels() {
     let all: Vec<Value> =
         documents("envoy").into_iter().chain(documents("istio")).map(|(_, document)| document).collect();
     let of_envoy = all.iter().find_map(|it| it.get("stats_config")).unwrap();
     let of_istio = all.iter().find(|it| it["kind"] == "EnvoyFilter").unwrap();
     assert_eq!(of_envoy, &of_istio["spec"]["configPatches"][1]["patch"]["value"]["stats_config"]);
+    assert_eq!(of_envoy["stats_tags"], xtask::envoy::config::stats_tags());
 }
 
 /// The example with free ports and this upstream, in a folder laid out like the checkout.

@@ -40,6 +40,8 @@ pub(crate) struct Operated {
     own: RefCell<Option<Engine>>,
     logins: Logins,
     violations: RefCell<Violations>,
+    /// Grants in force now.
+    overrides_active: Metric,
     /// VMs that have served a request.
     workers: Metric,
     has_served: Cell<bool>,
@@ -75,6 +77,7 @@ impl Operated {
             own: RefCell::default(),
             logins: Logins::new(metric(MetricKind::Counter, "admin_failed_logins_total")),
             violations: RefCell::new(Violations::new()),
+            overrides_active: metric(MetricKind::Gauge, "overrides_active"),
             workers: metric(MetricKind::Gauge, "admin_workers"),
             has_served: Cell::new(false),
         })
@@ -136,6 +139,7 @@ impl Deployment {
             }
         };
         operated.violations.borrow_mut().forget_reset(&runtime.baselines);
+        operated.overrides_active.set(runtime.grants.len() as u64);
         self.replace_engine(base.with_grants(&runtime.grants));
         *operated.runtime.borrow_mut() = runtime;
         self.keep_ticking(now, false);

@@ -54,6 +54,8 @@ struct QueueRule {
     taken: Metric,
     /// Of these, the jobs that have ended.
     ended: Metric,
+    /// Of these, the jobs whose last try failed too.
+    failed: Metric,
     /// Requests whose bodies this VM reads: they may become jobs, and their bodies take room already.
     collecting: Cell<u32>,
 }
@@ -80,6 +82,7 @@ impl Jobs {
             waiting: metric(MetricKind::Gauge, "waiting", &rule.name),
             taken: metric(MetricKind::Counter, "taken_total", &rule.name),
             ended: metric(MetricKind::Counter, "ended_total", &rule.name),
+            failed: metric(MetricKind::Counter, "failed_total", &rule.name),
             collecting: Cell::new(0),
         });
         Self {

@@ -282,15 +282,21 @@ impl Settings {
 }
 
 /// Turns `wasmcustom.tidegate.NAMESPACE.verdicts_total.RULE.OUTCOME` into one Prometheus metric with three labels. Envoy
-/// cuts the first group out of the name and takes the second for the label.
-fn stats_tags() -> Value {
+/// cuts the first group out of the name and takes the second for the label. The same as in the examples.
+pub fn stats_tags() -> Value {
     json!([
         {"tag_name": "tidegate_namespace", "regex": r"^wasmcustom\.tidegate\.(([^.]+)\.)"},
-        {"tag_name": "tidegate_rule", "regex": r"^wasmcustom\.tidegate\.[^.]+\.verdicts_total(\.([^.]+))\.[^.]+$"},
+        {
+            "tag_name": "tidegate_rule",
+            "regex": r"^wasmcustom\.tidegate\.[^.]+\.(?:verdicts_total|near_limit_total|remaining_total|queue_[a-z_]+)(\.([^.]+))",
+        },
         {
             "tag_name": "tidegate_outcome",
-            "regex": r"^wasmcustom\.tidegate\.[^.]+\.(?:verdicts_total\.[^.]+|requests_total|table_given_up_total)(\.([^.]+))$",
+            "regex": r"^wasmcustom\.tidegate\.[^.]+\.(?:verdicts_total\.[^.]+|requests_total|table_given_up_total|store_calls_total)(\.([^.]+))$",
         },
+        {"tag_name": "tidegate_alert", "regex": r"^wasmcustom\.tidegate\.[^.]+\.alert_firing(\.([^.]+))$"},
+        {"tag_name": "wasm_plugin", "regex": r"^wasm\.((.+)\.)vm_reload"},
+        {"tag_name": "ecds_resource", "regex": r"^extension_config_discovery\.http_filter\.((.+)\.)[a-z_]+$"},
     ])
 }
 

@@ -93,6 +93,9 @@ impl Jobs {
             && let Some(rule) = self.rule(&taken.job.rule)
         {
             rule.count_ended();
+            if matches!(taken.job.progress, Progress::Ended(_, Outcome::Failed(_))) {
+                rule.failed.add(1);
+            }
         }
     }
 }
