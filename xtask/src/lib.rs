@@ -9,6 +9,7 @@ pub mod demo;
 pub mod edge;
 pub mod envoy;
 pub mod load;
+pub mod npm;
 pub mod open_files;
 pub mod skip;
 pub mod test;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::envoy::fetch;
 use crate::tools::{self, IfMissing};
-use crate::{build, skip, workspace};
+use crate::{build, npm, skip, workspace};
 
 /// Runs everything, or with filters only the tests whose names contain one of them. False when anything failed.
 ///
@@ -30,6 +30,7 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
         tools::PROMETHEUS,
     ];
     tools::ensure_packages(&packages, if_missing)?;
+    npm::grafana_types(if_missing)?;
     let envoy = fetch::binary(if_missing)?;
     println!("Envoy {}: {}", fetch::VERSION, envoy.display());
 

@@ -6,11 +6,11 @@
 // clippy.toml allows these in `#[test]` functions only; a failure here is a failed test all the same.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod dashboard;
+mod metrics_page;
 mod prometheus;
+mod promql;
+mod queries;
+mod rules;
 mod site;
-#[test]
-fn explore() {
-    let s = site::Site::start("x").unwrap();
-    std::fs::write("/tmp/scrape.txt", s.envoy.prometheus().unwrap()).unwrap();
-    std::fs::write("/tmp/stats.txt", s.envoy.admin("GET", "/stats").unwrap()).unwrap();
-}
+mod types;

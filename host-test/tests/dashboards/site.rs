@@ -19,6 +19,7 @@ const TOKEN: &str = "a-token-for-this-test";
 pub(crate) struct Site {
     pub(crate) prometheus: Prometheus,
     pub(crate) envoy: Envoy,
+    plugin: Plugin,
     client: Client,
     _upstream: Upstream,
 }
@@ -31,6 +32,9 @@ fn policy() -> Value {
     let mut shadow = rule("shadow", 1, 3600, json!("hard"));
     shadow["mode"] = json!("shadow");
     let queue = json!({"type": "queue", "cluster": "upstream", "authority": "jobs.test", "max_attempts": 1});
+    // The upstream answers what such a path says.
+    let mut queued = rule("queue", 1, 1, queue);
+    queued["endpoints"] = json!(["/status/*"]);
     json!({
         "version": 1,
         "namespace": NAMESPACE,
@@ -41,7 +45,7 @@ fn policy() -> Value {
             rule("hard", 5, 3600, json!("hard")),
             rule("retry", 5, 3600, json!("retry_after")),
             rule("throttle", 2, 1, json!({"type": "throttle", "max_delay_ms": 700})),
-            rule("queue", 1, 1, queue),
+            queued,
             rule("graceful", 5, 3600, json!({"type": "graceful", "respond": {"status": 200, "body": "less"}})),
             shadow,
         ],
@@ -58,11 +62,11 @@ impl Site {
         }
         let upstream = Upstream::start().unwrap();
         let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy().to_string()) };
-        let settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
+        let settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin.clone())]);
         let envoy = Envoy::start(&fetch::binary(IfMissing::Install).unwrap(), &settings).unwrap();
         let client = Client::http1(envoy.address("main").unwrap(), 8).unwrap();
         let prometheus = Prometheus::start(envoy.admin_address());
-        let site = Self { prometheus, envoy, client, _upstream: upstream };
+        let site = Self { prometheus, envoy, plugin, client, _upstream: upstream };
         site.operate();
         // Twice, with scrapes between: a rate needs a counter that grows from one scrape to another.
         for round in ["first", "second"] {
@@ -80,6 +84,12 @@ impl Site {
             request = request.header("content-type", "application/json").body(body.to_string().into_bytes());
         }
         self.client.send(&request).unwrap()
+    }
+
+    /// Delivers a policy that is none; Envoy goes on with the one that it has.
+    pub(crate) fn send_a_bad_policy(&self) {
+        let bad = Plugin { policy: "{}".into(), ..self.plugin.clone() };
+        assert!(self.envoy.update(&bad).unwrap_err().to_string().contains("policy refused"));
     }
 
     /// A grant, and a login that fails.
@@ -113,7 +123,7 @@ impl Site {
         let throttled = send("/throttle/x", &ann, 6);
         assert!(count(&throttled, 200) >= 3 && count(&throttled, 429) >= 1, "{throttled:?}");
         // The job comes back with 500, and it may be tried once.
-        let queued = send("/queue/status/500", &ann, 3);
+        let queued = send("/status/500", &ann, 3);
         assert!(count(&queued, 202) >= 1, "{queued:?}");
         self.fail_a_login();
     }
@@ -121,7 +131,7 @@ impl Site {
     /// Waits until two scrapes more have seen all that the traffic did.
     fn wait_until_scraped(&self) {
         let stat = |name: &str| self.envoy.stat(&format!("wasmcustom.tidegate.{NAMESPACE}.{name}")).unwrap();
-        prometheus::eventually("the jobs end", || stat("queue_taken_total.queue") == stat("queue_ended_total.queue"));
+        prometheus::eventually("the jobs end", || stat("queue_taken_total.queue") == stat("queue_failed_total.queue"));
         let released = stat("verdicts_total.throttle.delayed");
         // Envoy merges its histograms every five seconds; the rest is older by then.
         let seen = format!(
