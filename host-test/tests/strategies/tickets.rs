@@ -103,6 +103,8 @@ fn a_job_that_keeps_failing_is_tried_with_growing_pauses_and_kept_as_failed() {
     let answers = send(&client, (0..2).map(|_| post("/status/404")));
     let accepted = answers.iter().find(|answer| answer.status == 202).unwrap();
     assert_eq!(page_when(&client, accepted, "done")["attempts"], 1);
+    bench.wait_for("queue_ended_total.jobs", bench.count("queue_taken_total.jobs"));
+    assert_eq!(bench.count("queue_failed_total.jobs"), 1);
 }
 
 #[test]
