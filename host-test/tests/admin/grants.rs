@@ -63,7 +63,7 @@ fn a_grant_ends_at_its_second_on_every_worker_and_is_noted_once() {
     // What has come back of the quota is spent under the grant, all but what comes back with the last microsecond.
     at.host.advance(Duration::from_micros(59_999_999));
     assert_eq!(at.passing("u", 8), 8);
-    let active = || at.host.metrics().gauge("tidegate.ops.overrides_active");
+    let active = || at.host.metrics().gauge("tidegate.default.overrides_active");
     assert_eq!(active(), Some(1));
     at.host.advance(Duration::from_micros(1));
     assert_eq!(active(), Some(0), "before any request asks");

@@ -18,7 +18,7 @@ pub(crate) struct Prometheus {
     process: Child,
     client: Client,
     /// Dropped last: Prometheus writes into it until it has ended.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One series of an answer: its labels, and its value now.
@@ -44,10 +44,10 @@ impl Prometheus {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let process = command.spawn().expect("starting prometheus, which `cargo xtask test` installs");
         let client = Client::http1(address, 1).unwrap();
-        let mut prometheus = Self { process, client, _folder: folder };
+        let mut prometheus = Self { process, client, folder };
         let start = Instant::now();
-        while prometheus.client.send(&Request::get("/-/ready")).is_err_and(|_| true) || !prometheus.is_ready() {
-            let output = || fs::read_to_string(prometheus._folder.path().join("output.txt")).unwrap_or_default();
+        while !prometheus.is_ready() {
+            let output = || fs::read_to_string(prometheus.folder.path().join("output.txt")).unwrap_or_default();
             assert!(start.elapsed() < Duration::from_secs(30), "Prometheus is not ready:\n{}", output());
             assert!(matches!(prometheus.process.try_wait(), Ok(None)), "Prometheus ended:\n{}", output());
             sleep(Duration::from_millis(50));

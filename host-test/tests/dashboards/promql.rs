@@ -1,4 +1,4 @@
-//! What the tests need to know of a PromQL expression: the series that it reads. Prometheus parses the rest.
+//! What the tests need to know of an expression in `PromQL`: the series that it reads. Prometheus parses the rest.
 
 /// Words that stand before a parenthesis or between operands, and are no metrics.
 const WORDS: [&str; 18] = [

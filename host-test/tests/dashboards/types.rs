@@ -33,22 +33,23 @@ const KINDS: [(&str, &str); 4] = [
 /// A TypeScript program that compiles where the dashboard is as Grafana wants it: as a whole, and each panel's options
 /// and way of drawing by its kind.
 fn program(dashboard: &Value) -> String {
-    let mut text = PRELUDE.to_owned();
     let kinds = BTreeMap::from(KINDS);
-    for (kind, file) in &kinds {
+    let imports = kinds.iter().map(|(kind, file)| {
         let module = format!("@grafana/schema/dist/esm/raw/composable/{kind}/panelcfg/x/{file}_types.gen");
-        text += &format!("import type * as {kind} from '{module}';\n");
-    }
-    text += &format!("export const dashboard: Plain<Dashboard> = {dashboard:#};\n");
+        format!("import type * as {kind} from '{module}';")
+    });
+    let whole = format!("export const dashboard: Plain<Dashboard> = {dashboard:#};");
+    let mut statements: Vec<String> = imports.chain([whole]).collect();
     for panel in list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row") {
         let (kind, id) = (word(panel, "type"), &panel["id"]);
         assert!(kinds.contains_key(kind), "{kind}: name its file in KINDS");
-        text += &format!("export const options{id}: Plain<Partial<{kind}.Options>> = {:#};\n", panel["options"]);
+        let options = &panel["options"];
+        statements.push(format!("export const options{id}: Plain<Partial<{kind}.Options>> = {options:#};"));
         if let Some(custom) = panel["fieldConfig"]["defaults"].get("custom") {
-            text += &format!("export const custom{id}: Plain<Partial<{kind}.FieldConfig>> = {custom:#};\n");
+            statements.push(format!("export const custom{id}: Plain<Partial<{kind}.FieldConfig>> = {custom:#};"));
         }
     }
-    text
+    format!("{PRELUDE}{}\n", statements.join("\n"))
 }
 
 /// What the compiler has against a program; empty where nothing.
