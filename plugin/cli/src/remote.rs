@@ -50,22 +50,10 @@ pub(crate) fn encoded(text: &str) -> String {
 
 impl Client {
     /// Reads the URL and the token; nothing is sent.
-    pub(crate) fn new(proxy: &Proxy) -> Result<Self, Failure> {
-        let base = base(proxy.url.as_deref().unwrap_or_default())?;
+    pub(crate) fn new(url: &str, proxy: &Proxy) -> Result<Self, Failure> {
+        let base = base(url)?;
         let token = token(proxy.token_file.as_deref())?;
-        let mut config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-        if base.starts_with("https:") {
-            config = config.tls_config(tls(proxy.ca_file.as_deref())?);
-        } else if !is_this_machine(&base) {
-            complain("tidegate: warning: the token goes over plain HTTP; use https, or a tunnel to this machine");
-        }
-        Ok(Self { agent: config.build().into(), base, token })
+        Ok(Self { agent: agent(&base, proxy.ca_file.as_deref())?, base, token })
     }
 
     /// One call; `path` begins with `/v1/`, and what it is made of is encoded.
@@ -118,8 +106,31 @@ impl Client {
     }
 }
 
+/// What speaks to the proxy: it follows no redirect and uses no HTTP proxy of the environment.
+///
+/// # Errors
+/// When the certificates cannot be read.
+pub(crate) fn agent(base: &str, ca_file: Option<&Path>) -> Result<ureq::Agent, Failure> {
+    let mut config = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+    if base.starts_with("https:") {
+        config = config.tls_config(tls(ca_file)?);
+    } else if !is_this_machine(base) {
+        complain("tidegate: warning: the token goes over plain HTTP; use https, or a tunnel to this machine");
+    }
+    Ok(config.build().into())
+}
+
 /// The address that `/v1/...` is put behind.
-fn base(url: &str) -> Result<String, Failure> {
+///
+/// # Errors
+/// When the URL is none, or holds what it should not.
+pub(crate) fn base(url: &str) -> Result<String, Failure> {
     let uri: Uri = url.parse().map_err(|error| Failure(format!("{}: not a URL: {error}", visible(url))))?;
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map(ureq::http::uri::Authority::as_str).unwrap_or_default();
@@ -191,7 +202,14 @@ fn problem(status: StatusCode, text: &str) -> String {
         let line = match mistake.as_str() {
             Some(line) => line.to_owned(),
             None if mistake.get("message").is_some() => member("message").to_owned(),
-            None => format!("{}: found {}, allowed: {}", member("pointer"), member("found"), member("allowed")),
+            None => {
+                let what = format!("found {}, allowed: {}", member("found"), member("allowed"));
+                let guess = mistake.get("suggestion").and_then(Value::as_str);
+                let guess = guess.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
+                // A mistake of the whole body has an empty pointer.
+                let place = Some(member("pointer")).filter(|pointer| !pointer.is_empty()).unwrap_or("(the document)");
+                format!("{place}: {what}{guess}")
+            }
         };
         out.push_str(&format!("\n  {}", visible(&line)));
     }

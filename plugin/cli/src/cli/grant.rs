@@ -86,7 +86,10 @@ pub(crate) struct ResetArgs {
     /// The rule.
     #[arg(long)]
     pub(crate) rule: String,
-    /// Clear the counter of this client, as the rule counts it: a user, an address. Metrics stay.
+    /// Clear the counter of this client, as the rule counts it: a user, an address; "" for a global rule. Metrics stay.
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// What the key is, where a rule counts several kinds: user, unverified, anonymous or ip.
+    #[arg(long, requires = "key")]
+    pub(crate) kind: Option<String>,
 }

@@ -40,7 +40,7 @@ pub(super) fn remove(args: &RemoveArgs, screen: Screen) -> Result<Answer, Failur
         Chosen::Proxy(client) => {
             let path = format!("/v1/rules/{}", encoded(&args.name));
             let Some(value) = client.json(&Method::DELETE, &path, None)? else { return Ok(Answer::No) };
-            super::rows::print(screen, &value, |_| format!("removed {}\n", visible(&args.name)))?;
+            super::rows::print_done(screen, &value, &format!("removed {}", args.name))?;
             Ok(Answer::Yes)
         }
         Chosen::File(path) => {
@@ -65,7 +65,7 @@ fn put(client: &Client, args: &AddArgs, rule: &edit::Members, screen: Screen) ->
     }
     let body: Value = rule.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let Some(value) = client.json(&Method::PUT, &path, Some(&body))? else { return Ok(Answer::No) };
-    super::rows::print(screen, &value, |_| format!("added {}\n", visible(&args.name)))?;
+    super::rows::print_done(screen, &value, &format!("added {}", args.name))?;
     Ok(Answer::Yes)
 }
 

@@ -1,6 +1,8 @@
 //! `tidegate explain`: what a request would get and why. Against a file every counter is fresh; a running proxy looks
 //! at its own.
 
+mod live;
+
 use serde_json::{Value, json};
 use tidegate_engine::Timestamp;
 use tidegate_engine::algorithm::Cell;
@@ -18,25 +20,38 @@ use crate::screen::{Align, Screen, Style, Table, visible};
 const MOMENT: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
 pub(super) fn run(args: &ExplainArgs, screen: Screen) -> Result<Answer, Failure> {
-    let value = match args.target.chosen()? {
-        Chosen::File(path) => in_file(args, path)?,
-        Chosen::Proxy(client) => {
-            let headers: Vec<Value> = args.headers.iter().map(|(name, value)| json!([name, value])).collect();
-            let body = json!({
-                "method": args.method,
-                "path": args.path,
-                "headers": headers,
-                "ip_address": args.ip.to_string(),
-                "user_id": args.user,
-            });
-            match client.json(&Method::POST, "/v1/explain", Some(&body))? {
-                Some(value) => value,
-                None => return Ok(Answer::No),
-            }
+    match args.target.chosen()? {
+        Chosen::File(path) => {
+            let value = in_file(args, path)?;
+            print(screen, &value, |value| shown(args, value, screen))?;
         }
-    };
-    print(screen, &value, |value| shown(args, value, screen))?;
+        Chosen::Proxy(client) => {
+            let body = body(args)?;
+            let Some(value) = client.json(&Method::POST, "/v1/explain", Some(&body))? else { return Ok(Answer::No) };
+            print(screen, &value, |value| live::shown(args, value, screen))?;
+        }
+    }
     Ok(Answer::Yes)
+}
+
+/// The request as the admin API takes it.
+fn body(args: &ExplainArgs) -> Result<Value, Failure> {
+    let mut headers = serde_json::Map::new();
+    for (name, value) in &args.headers {
+        if headers.insert(name.clone(), json!(value)).is_some() {
+            return Err(format!("--header {name}: a running proxy takes each header once").into());
+        }
+    }
+    let mut body = json!({
+        "method": args.method,
+        "path": args.path,
+        "headers": headers,
+        "ip_address": args.ip.to_string(),
+    });
+    if let Some(user) = &args.user {
+        body["user_id"] = json!(user);
+    }
+    Ok(body)
 }
 
 fn in_file(args: &ExplainArgs, path: &std::path::Path) -> Result<Value, Failure> {

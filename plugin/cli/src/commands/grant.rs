@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
-use super::rows::{print, text};
+use super::rows::{print, print_done, text, to_the_second};
 use crate::cli::{OverrideArgs, ResetArgs, RevokeArgs};
 use crate::failure::{Answer, Failure};
 use crate::remote::encoded;
@@ -14,7 +14,7 @@ pub(super) fn grant(args: &OverrideArgs, screen: Screen) -> Result<Answer, Failu
     let Some(value) = client.json(&Method::POST, "/v1/overrides", Some(&body(args)))? else { return Ok(Answer::No) };
     print(screen, &value, |value| {
         let word = |name: &str| value.get(name).map_or_else(|| "-".to_owned(), text);
-        format!("granted {} until {}\n", visible(&word("override_id")), visible(&word("expires_at")))
+        format!("granted {} until {}\n", visible(&word("override_id")), visible(&to_the_second(&word("expires_at"))))
     })?;
     Ok(Answer::Yes)
 }
@@ -45,7 +45,7 @@ pub(super) fn revoke(args: &RevokeArgs, screen: Screen) -> Result<Answer, Failur
     let client = args.target.proxy_only("overrides")?;
     let path = format!("/v1/overrides/{}", encoded(&args.id));
     let Some(value) = client.json(&Method::DELETE, &path, None)? else { return Ok(Answer::No) };
-    print(screen, &value, |_| format!("revoked {}\n", visible(&args.id)))?;
+    print_done(screen, &value, &format!("revoked {}", args.id))?;
     Ok(Answer::Yes)
 }
 
@@ -54,12 +54,15 @@ pub(super) fn reset(args: &ResetArgs, screen: Screen) -> Result<Answer, Failure>
     let rule = encoded(&args.rule);
     let (method, path, done) = match &args.key {
         Some(key) => {
-            let path = format!("/v1/counters?rule={rule}&key={}", encoded(key));
+            let mut path = format!("/v1/counters?rule={rule}&key={}", encoded(key));
+            if let Some(kind) = &args.kind {
+                path.push_str(&format!("&kind={}", encoded(kind)));
+            }
             (Method::DELETE, path, format!("cleared the counter of {key} for {}", args.rule))
         }
         None => (Method::POST, format!("/v1/metrics/{rule}/reset"), format!("reset the metrics of {}", args.rule)),
     };
     let Some(value) = client.json(&method, &path, None)? else { return Ok(Answer::No) };
-    print(screen, &value, |_| format!("{}\n", visible(&done)))?;
+    print_done(screen, &value, &done)?;
     Ok(Answer::Yes)
 }

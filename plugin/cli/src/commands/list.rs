@@ -32,8 +32,22 @@ pub(super) fn run(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
         let client = args.target.proxy_only("overrides")?;
         let Some(value) = client.json(&Method::GET, "/v1/overrides", None)? else { return Ok(Answer::No) };
         rows::print(screen, &value, |value| {
-            let granted = rows::rows(value, "overrides");
-            let first = ["override_id", "admin_id", "target_user_id", "target_ip", "target_endpoint", "target_rule"];
+            let mut granted = rows::rows(value, "overrides");
+            for grant in granted.iter_mut().filter_map(Value::as_object_mut) {
+                // When it ends matters, and why; the rest is for `--json`.
+                grant.retain(|name, value| name != "created_at" && name != "expires_in_seconds" && value != "");
+            }
+            let first = [
+                "override_id",
+                "admin_id",
+                "target_user_id",
+                "target_ip",
+                "target_endpoint",
+                "target_rule",
+                "unlimited",
+                "rate_multiplier",
+                "expires_at",
+            ];
             if granted.is_empty() {
                 return "nothing is granted\n".to_owned();
             }
@@ -58,10 +72,25 @@ pub(super) fn run(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
         },
     };
     rows::print(screen, &value, |value| {
-        let rules = rows::rows(value, "rules");
+        let mut rules = rows::rows(value, "rules");
+        rules.iter_mut().for_each(say_state);
         if rules.is_empty() { "no rules\n".to_owned() } else { rows::table(&rules, &COLUMNS).text(screen) }
     })?;
     Ok(Answer::Yes)
+}
+
+/// A proxy gives each rule as it was written, where two members say how it acts: one word says the same.
+fn say_state(rule: &mut Value) {
+    let state = match (rule.get("enabled"), rule.get("mode").and_then(Value::as_str)) {
+        (None, _) => return,
+        (Some(Value::Bool(false)), _) => "disabled",
+        (_, Some("shadow")) => "shadow",
+        _ => "enforced",
+    };
+    if let Some(members) = rule.as_object_mut() {
+        members.retain(|name, _| !["enabled", "mode", "description"].contains(&name.as_str()));
+        members.insert("state".to_owned(), state.into());
+    }
 }
 
 /// The rules with their defaults filled in.

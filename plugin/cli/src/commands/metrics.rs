@@ -5,16 +5,15 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Method;
 
-use super::rows::{lines, print, rows, table};
+use super::rows::{lines, print, rows, table, text};
 use crate::cli::{MetricsArgs, StatusArgs};
 use crate::failure::{Answer, Failure};
 use crate::remote::encoded;
 use crate::screen::{Screen, visible};
 
 /// The columns that come first.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 13] = [
     "name",
-    "rule",
     "total",
     "allowed",
     "limited",
@@ -23,14 +22,17 @@ const COLUMNS: [&str; 14] = [
     "queued",
     "degraded",
     "shadow_limited",
+    "granted",
     "near_limit",
     "hit_rate",
     "average_remaining",
-    "since",
 ];
 
-/// Lists of violators, as the rows of tables of their own.
-const VIOLATORS: [&str; 4] = ["violations", "violations_by_user", "violations_by_ip", "violations_by_endpoint"];
+/// Columns that are left off where no rule has anything in them.
+const RARE: [&str; 6] = ["delayed", "queued", "degraded", "shadow_limited", "granted", "near_limit"];
+
+/// What violators are told by: the member, and the word in a heading.
+const KINDS: [(&str, &str); 3] = [("users", "user"), ("ips", "address"), ("endpoints", "endpoint")];
 
 pub(super) fn metrics(args: &MetricsArgs, screen: Screen) -> Result<Answer, Failure> {
     let client = args.target.proxy_only("metrics")?;
@@ -54,32 +56,32 @@ pub(super) fn metrics(args: &MetricsArgs, screen: Screen) -> Result<Answer, Fail
 }
 
 fn shown(value: &Value, screen: Screen) -> String {
-    let rules = rows(value, "rules");
-    let mut out = if rules.is_empty() { "no rules\n".to_owned() } else { table(&rules, &COLUMNS).text(screen) };
-    for rule in &rules {
-        let sources = VIOLATORS.iter().filter_map(|name| Some((*name, rule.get(*name)?)));
-        for (name, violators) in sources {
-            let of_rule = rule.get("name").or_else(|| rule.get("rule")).and_then(Value::as_str).unwrap_or_default();
-            for (kind, violators) in lists(name, violators) {
-                let table = table(&rows(&violators, ""), &["key", "id", "count", "error"]);
-                if !table.is_empty() {
-                    out.push_str(&format!("\n{}: {}\n", visible(of_rule), visible(&kind.replace('_', " "))));
-                    out.push_str(&table.text(screen));
-                }
+    let mut rules = rows(value, "rules");
+    if rules.is_empty() {
+        return "no rules\n".to_owned();
+    }
+    let violations: Vec<(String, Value)> = rules.iter_mut().filter_map(taken_out).collect();
+    for name in RARE {
+        if rules.iter().all(|rule| rule.get(name).is_none_or(|count| count == 0)) {
+            rules.iter_mut().filter_map(Value::as_object_mut).for_each(|rule| drop(rule.remove(name)));
+        }
+    }
+    let mut out = table(&rules, &COLUMNS).text(screen);
+    for (rule, lists) in violations {
+        for (member, word) in KINDS {
+            let table = table(&rows(&lists, member), &["key", "count", "error"]);
+            if !table.is_empty() {
+                out.push_str(&format!("\n{}: rejections by {word}\n{}", visible(&rule), table.text(screen)));
             }
         }
     }
     out
 }
 
-/// `{"user": [...], "ip": [...]}` as two lists, a list as one.
-fn lists(name: &str, value: &Value) -> Vec<(String, Value)> {
-    match value {
-        Value::Object(members) => {
-            members.iter().map(|(kind, list)| (format!("{name}_by_{kind}"), list.clone())).collect()
-        }
-        list => vec![(name.to_owned(), list.clone())],
-    }
+/// A rule's lists of violators, which become tables of their own.
+fn taken_out(rule: &mut Value) -> Option<(String, Value)> {
+    let name = rule.get("name").map(text).unwrap_or_default();
+    Some((name, rule.as_object_mut()?.remove("violations")?))
 }
 
 pub(super) fn status(args: &StatusArgs, screen: Screen) -> Result<Answer, Failure> {

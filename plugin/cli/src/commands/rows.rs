@@ -44,7 +44,11 @@ pub(super) fn table(rows: &[Value], first: &[&str]) -> Table {
         columns.iter().map(|name| (name.to_uppercase().replace('_', " "), align(name))).collect();
     let mut table = Table::new(&heading);
     for row in rows {
-        table.row(columns.iter().map(|name| row.get(name).map(text).unwrap_or_default()));
+        let cell = |name: &String| match row.get(name) {
+            Some(Value::String(moment)) if name == "at" || name.ends_with("_at") => to_the_second(moment),
+            value => value.map(text).unwrap_or_default(),
+        };
+        table.row(columns.iter().map(cell));
     }
     table
 }
@@ -73,6 +77,14 @@ fn flatten(way: &str, value: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
+/// A moment as the proxy writes it, without its microseconds.
+pub(super) fn to_the_second(moment: &str) -> String {
+    match moment.split_once('.') {
+        Some((seconds, rest)) if rest.ends_with('Z') => format!("{seconds}Z"),
+        _ => moment.to_owned(),
+    }
+}
+
 /// A value in a few words.
 pub(super) fn text(value: &Value) -> String {
     match value {
@@ -80,6 +92,7 @@ pub(super) fn text(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(entries) if entries.is_empty() => "none".to_owned(),
         Value::Array(entries) => entries.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Object(members) => match members.get("type").and_then(Value::as_str) {
             Some(kind) => kind.to_owned(),
@@ -96,6 +109,12 @@ pub(super) fn print(
     shown: impl FnOnce(&Value) -> String,
 ) -> Result<(), crate::failure::Failure> {
     if screen.is_json { Screen::print_json(value) } else { screen.print(&shown(value)) }
+}
+
+/// Says what was done; for machines with what the proxy answered, where it answered more than "done".
+pub(super) fn print_done(screen: Screen, value: &Value, done: &str) -> Result<(), crate::failure::Failure> {
+    let value = if value.is_null() { serde_json::json!({"done": done}) } else { value.clone() };
+    print(screen, &value, |_| format!("{}\n", visible(done)))
 }
 
 #[cfg(test)]

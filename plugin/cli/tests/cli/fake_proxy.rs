@@ -4,6 +4,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
+use tidegate_engine::Timestamp;
+use tidegate_engine::admin::audit::Trail;
+use tidegate_engine::admin::text;
+use tidegate_engine::policy::Node;
+
 pub(crate) const TOKEN: &str = "s3cret-token";
 
 /// One call as it came.
@@ -79,88 +85,81 @@ fn serve(mut stream: TcpStream, routes: &[Route], record: &Mutex<Vec<Asked>>) {
     stream.write_all(answer.as_bytes()).unwrap();
 }
 
-/// A proxy with something to tell at every path.
+/// A proxy with something to tell at every path, in the shapes of the real one (`tests/operate` has that).
 pub(crate) fn talkative() -> Vec<Route> {
-    let text = str::to_owned;
+    let of_rule = json!({"name": "api_per_user", "scope": "per_user", "rate": 100, "window_seconds": 60, "burst": 100,
+        "algorithm": "token_bucket", "strategy": "retry_after", "source": "file", "enabled": true});
+    let of_runtime = json!({"name": "api_limit", "scope": "per_user", "rate": 100, "window_seconds": 60, "burst": 10,
+        "algorithm": "token_bucket", "strategy": {"type": "throttle", "max_delay_ms": 500}, "source": "runtime",
+        "enabled": true});
+    let counts = json!({"total": 1200, "allowed": 1100, "limited": 100, "rejected": 100, "delayed": 0, "queued": 0,
+        "degraded": 0, "shadow_limited": 0, "granted": 0, "near_limit": 12, "average_remaining": 41.5,
+        "hit_rate": 0.083, "violations": {"users": [{"key": "user_456", "count": 80, "error": 0}],
+        "ips": [{"key": "192.0.2.7", "count": 100, "error": 0}], "endpoints": []}});
+    let grant = json!({"override_id": "ov_8f14e45fceea167a", "admin_id": "admin_123", "target_user_id": "user_456",
+        "reason": "emergency_access", "note": "", "unlimited": true, "created_at": "2026-01-01T00:00:00.000000Z",
+        "expires_at": "2026-01-01T01:00:00.000000Z", "expires_in_seconds": 3600});
+    let metrics = json!({"rules": {"api_per_user": counts}});
+    let mistake = json!({"type": "about:blank", "status": 422, "detail": "What was sent does not fit.", "mistakes":
+        [{"pointer": "/burst", "found": "1000", "allowed": "at most 200, twice the rate"}], "left_off": 0});
+    let route = |line, status, body: Value| (line, status, body.to_string());
     vec![
-        (
-            "GET /v1/status",
-            200,
-            text(
-                r#"{"version": "0.1.0", "policy": {"hash": "5f0c", "generation": 3}, "store": {"type": "local", "healthy": true}, "workers": 2, "table_fill": 0.25, "capabilities": ["explain", "audit"]}"#,
-            ),
-        ),
-        (
-            "GET /v1/rules",
-            200,
-            text(
-                r#"{"rules": [{"name": "api_per_user", "scope": "per_user", "rate": 100, "window_seconds": 60, "burst": 100, "algorithm": "token_bucket", "strategy": "retry_after", "source": "file"}, {"name": "api_limit", "scope": "per_user", "rate": 100, "window_seconds": 60, "burst": 10, "algorithm": "token_bucket", "strategy": {"type": "throttle", "max_delay_ms": 500}, "source": "runtime"}]}"#,
-            ),
-        ),
-        ("PUT /v1/rules/api_limit", 200, text(r#"{"name": "api_limit"}"#)),
-        (
-            "PUT /v1/rules/broken",
-            422,
-            text(
-                r#"{"title": "Not a rule", "detail": "the rule has mistakes", "mistakes": [{"pointer": "/burst", "found": "1000", "allowed": "at most 200, twice the rate"}]}"#,
-            ),
-        ),
+        route("GET /v1/status", 200, status()),
+        route("GET /v1/rules", 200, json!({"generation": 3, "rules": [of_rule, of_runtime]})),
+        route("PUT /v1/rules/api_limit", 200, json!({"generation": 4, "rule": of_runtime})),
+        route("PUT /v1/rules/broken", 422, mistake),
         ("DELETE /v1/rules/api_limit", 204, String::new()),
-        (
-            "GET /v1/overrides",
-            200,
-            text(
-                r#"{"overrides": [{"override_id": "ov-1", "admin_id": "admin_123", "target_user_id": "user_456", "reason": "emergency_access", "unlimited": true, "expires_at": "2026-01-01T01:00:00Z"}]}"#,
-            ),
-        ),
-        (
-            "POST /v1/overrides",
-            201,
-            text(
-                r#"{"override_id": "ov-1", "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z"}"#,
-            ),
-        ),
-        ("DELETE /v1/overrides/ov-1", 200, text(r#"{"override_id": "ov-1"}"#)),
-        (
-            "GET /v1/metrics",
-            200,
-            text(
-                r#"{"rules": [{"name": "api_per_user", "total": 1200, "allowed": 1100, "limited": 100, "hit_rate": 0.083, "violations": {"user": [{"key": "user_456", "count": 80, "error": 0}], "ip": []}}]}"#,
-            ),
-        ),
-        (
-            "GET /v1/metrics/api_per_user",
-            200,
-            text(r#"{"name": "api_per_user", "total": 1200, "allowed": 1100, "limited": 100, "hit_rate": 0.083}"#),
-        ),
-        ("POST /v1/metrics/api_per_user/reset", 200, text("{}")),
-        ("DELETE /v1/counters?rule=api_per_user&key=user_456", 200, text("{}")),
-        (
-            "POST /v1/explain",
-            200,
-            text(
-                r#"{"path_as_sent": "/x", "path_normalised": "/x", "user": {"id": "user_456", "digest": "ab", "verified": true}, "ip_address": "192.0.2.1", "is_admin": false, "outcome": "limited", "deciding_rule": "api_per_user", "rules": [{"name": "api_per_user", "applies": true, "says": "limited", "rate": 100, "burst": 100, "window_seconds": 60, "remaining": 0, "cells": [{"kind": "verified_user", "value": "user_456", "digest": "ab"}]}]}"#,
-            ),
-        ),
+        route("GET /v1/overrides", 200, json!({"overrides": [grant]})),
+        route("POST /v1/overrides", 201, grant),
+        ("DELETE /v1/overrides/ov_8f14e45fceea167a", 204, String::new()),
+        route("GET /v1/metrics", 200, metrics.clone()),
+        route("GET /v1/metrics/api_per_user", 200, metrics.clone()),
+        route("POST /v1/metrics/api_per_user/reset", 200, metrics),
+        ("DELETE /v1/counters?rule=api_per_user&key=user_456", 204, String::new()),
+        route("POST /v1/explain", 200, explained()),
         ("GET /v1/audit?after=0", 200, audit()),
     ]
 }
 
-/// Three entries that follow each other.
-fn audit() -> String {
-    let mut prev = "0".repeat(64);
-    let mut entries = Vec::new();
-    for (seq, event) in [(1, "override_granted"), (2, "override_revoked"), (3, "metrics_reset")] {
-        let covered = format!(
-            "{{\"seq\":{seq},\"at\":\"2026-01-01T00:0{seq}:00Z\",\"event\":\"{event}\",\"admin_id\":\"admin_123\",\"prev\":\"{prev}\""
-        );
-        prev = sha256(&covered);
-        entries.push(format!("{covered},\"hash\":\"{prev}\"}}"));
-    }
-    format!("{{\"entries\":[{}]}}", entries.join(","))
+fn status() -> Value {
+    json!({
+        "version": "0.1.0",
+        "policy": {"sha256": "5f0c", "namespace": "default", "rules": 2},
+        "generation": 3,
+        "runtime": {"rules": ["api_limit"], "wins": "runtime", "applied": true, "misfit": [], "overrides": 1},
+        "store": {"type": "local", "healthy": true, "survives_restart": false},
+        "workers": 2,
+        "table": {"keys": 812, "capacity_keys": 131_072, "bytes": 32_480, "given_up_limiting": 0},
+        "waiting": 0,
+        "queue": {"waiting": {}},
+        "audit": {"seq": 3, "hash": "c4ca"},
+        "capabilities": ["audit", "counters", "explain", "metrics", "overrides", "rules", "violations"],
+    })
 }
 
-fn sha256(text: &str) -> String {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+fn explained() -> Value {
+    json!({"rules": [
+        {"rule": "api_per_user", "applies": true, "enforced": true, "key": {"kind": "user", "value": "user_456"},
+            "limit": 100, "window_seconds": 60, "remaining": 0, "reset_after_seconds": 60},
+        {"rule": "api_limit", "applies": false, "why_not": "the path fits none of its endpoints"},
+    ]})
+}
+
+/// Three entries that follow each other.
+fn audit() -> String {
+    let mut trail = Trail::default();
+    for (minute, action, detail) in [
+        (1, "override_given", json!({"override_id": "ov_8f14e45fceea167a", "target_user_id": "user_456"})),
+        (2, "override_revoked", json!({"override_id": "ov_8f14e45fceea167a"})),
+        (3, "metrics_reset", json!({"rule": "api_per_user"})),
+    ] {
+        // 2026-01-01T00:00:00Z, and so many minutes.
+        let at = Timestamp::from_micros((1_767_225_600 + minute * 60) * 1_000_000);
+        let words = detail.as_object().unwrap().iter();
+        let members = words.map(|(name, value)| (name.clone(), text(value.as_str().unwrap()))).collect();
+        trail.append(at, "admin_123", action, Node::Object(members));
+    }
+    let mut answer: Value = serde_json::from_str(&trail.shown(0).to_json()).unwrap();
+    answer["failed_logins"] = json!({"total": 0, "entries": []});
+    answer.to_string()
 }

@@ -19,7 +19,13 @@ fn answers_of_a_proxy_are_harmless() {
     folder.write("token", TOKEN);
     let routes = talkative().into_iter().map(|(line, status, body)| {
         let body = body.replace("api_per_user", EVIL).replace("user_456", EVIL).replace("admin_123", EVIL);
-        (line, status, body.replace("ov-1", EVIL).replace("0.1.0", EVIL).replace("allowed", &format!("allowed{EVIL}")))
+        (
+            line,
+            status,
+            body.replace("ov_8f14e45fceea167a", EVIL)
+                .replace("0.1.0", EVIL)
+                .replace("allowed", &format!("allowed{EVIL}")),
+        )
     });
     let proxy = FakeProxy::start(routes.collect());
     for words in [
