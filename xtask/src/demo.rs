@@ -56,7 +56,8 @@ pub fn run(args: &DemoArgs) -> Result<bool> {
 
     let upstream = Upstream::start()?;
     // Inside the listener, not by ECDS: a bad policy then ends the demo with its messages instead of serving nothing.
-    let mut settings = Settings::new(upstream.address(), vec![Filter::Static(Plugin::new(&policy))]);
+    let mut settings =
+        Settings::new(upstream.address(), vec![Filter::Static(Plugin { sees_bodies: true, ..Plugin::new(&policy) })]);
     let port = if args.check && args.port.is_none() { 0 } else { free_port(args.port)? };
     settings.listeners.iter_mut().for_each(|listener| listener.port = port);
     let envoy = Envoy::start(&binary, &settings)

@@ -3,6 +3,7 @@
 //! Not here: the plugin's own host for tests without Envoy, which is `host-test`.
 
 pub mod bench;
+pub mod browser;
 pub mod build;
 pub mod cli;
 pub mod demo;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::envoy::fetch;
 use crate::tools::{self, IfMissing};
-use crate::{build, npm, skip, workspace};
+use crate::{browser, build, npm, skip, workspace};
 
 /// Runs everything, or with filters only the tests whose names contain one of them. False when anything failed.
 ///
@@ -21,16 +21,11 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
     let mut report = Report::default();
     println!("== set-up");
     tools::ensure_wasm_target(if_missing)?;
-    let packages = [
-        tools::REDIS_SERVER,
-        tools::REDIS_SENTINEL,
-        tools::WEBDIS,
-        tools::CURL,
-        tools::NODE,
-        tools::PROMETHEUS,
-    ];
+    let packages =
+        [tools::REDIS_SERVER, tools::REDIS_SENTINEL, tools::WEBDIS, tools::CURL, tools::NODE, tools::PROMETHEUS];
     tools::ensure_packages(&packages, if_missing)?;
     npm::grafana_types(if_missing)?;
+    browser::driver(if_missing)?;
     let envoy = fetch::binary(if_missing)?;
     println!("Envoy {}: {}", fetch::VERSION, envoy.display());
 

@@ -73,8 +73,18 @@ pub const WEBDIS: Package = Package {
 };
 
 /// What the gateway's tests speak TLS with.
-pub const CURL: Package =
-    Package { name: "curl", reason: "the gateway's tests speak TLS with it", probe: &["curl", "--version"] };
+pub const CURL: Package = Package {
+    name: "curl",
+    reason: "the gateway's tests speak TLS with it, and README's calls are run with it",
+    probe: &["curl", "--version"],
+};
+
+/// The browser that the status page is used in.
+pub const CHROMIUM: Package = Package {
+    name: "chromium",
+    reason: "the status page's test uses it as an operator would",
+    probe: &["chromium", "--version"],
+};
 
 /// Prometheus, which brings promtool.
 pub const PROMETHEUS: Package = Package {
@@ -84,7 +94,8 @@ pub const PROMETHEUS: Package = Package {
 };
 
 /// Node's package manager, which brings node.
-pub const NODE: Package = Package { name: "npm", reason: "fetches wasm-opt from npm", probe: &["npm", "--version"] };
+pub const NODE: Package =
+    Package { name: "npm", reason: "fetches wasm-opt and what tests need from npm", probe: &["npm", "--version"] };
 
 impl Package {
     fn works(&self) -> bool {

@@ -10,7 +10,8 @@ pub(crate) mod target;
 pub(crate) use edit::{AddArgs, RemoveArgs};
 pub(crate) use grant::{OverrideArgs, ResetArgs, RevokeArgs};
 pub(crate) use look::{
-    AuditArgs, AuditCommand, CheckArgs, ExplainArgs, ListArgs, LogFormat, MetricsArgs, ReplayArgs, StatusArgs, TestArgs,
+    AuditArgs, AuditCommand, CheckArgs, DashboardArgs, ExplainArgs, ListArgs, LogFormat, MetricsArgs, ReplayArgs,
+    StatusArgs, TestArgs,
 };
 pub(crate) use target::{Proxy, Target};
 
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show the audit log, or verify it.
     Audit(AuditArgs),
+    /// Serve the status page of a running proxy on this machine, until interrupted.
+    Dashboard(DashboardArgs),
     /// Print a script that completes this command line.
     Completions {
         /// Which shell it is for.

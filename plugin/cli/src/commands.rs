@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod dashboard;
 mod edit;
 mod explain;
 mod grant;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: &Cli, screen: Screen) -> Result<Answer, Failure> {
         Command::Metrics(args) => metrics::metrics(args, screen),
         Command::Status(args) => metrics::status(args, screen),
         Command::Audit(args) => audit::run(args, screen),
+        Command::Dashboard(args) => dashboard::run(args, screen),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man { folder } => shell::man(folder, screen),
     }

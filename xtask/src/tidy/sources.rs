@@ -24,6 +24,9 @@ const PANICS: [(&str, &str); 9] = [
     (".get_unchecked", "`get`"),
 ];
 
+/// The largest picture of the documentation, in bytes.
+const MAX_PICTURE: usize = 150 * 1024;
+
 /// Files that must be there.
 const REQUIRED: [&str; 6] = ["LICENSE", "deny.toml", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
@@ -34,7 +37,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     }
     for file in &tree.files {
         let bytes = std::fs::read(tree.root.join(file)).unwrap_or_default();
-        if bytes.contains(&0) {
+        if is_picture(file) && bytes.len() > MAX_PICTURE {
+            let message = format!("has {} bytes, allowed are {MAX_PICTURE}; compress it", bytes.len());
+            findings.push(Finding::new(file, 0, message));
+        } else if bytes.contains(&0) && !is_picture(file) {
             findings.push(Finding::new(file, 0, "is a binary; build or fetch it instead of committing it"));
         }
     }
@@ -50,6 +56,11 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Pictures are no product of a build: the documentation shows them.
+fn is_picture(file: &Path) -> bool {
+    file.starts_with("docs/pictures") && file.extension().is_some_and(|extension| extension == "png")
 }
 
 fn check_text(file: &Path, text: &str, findings: &mut Vec<Finding>) {
@@ -168,6 +179,15 @@ mod tests {
         assert!(found.contains(&"deny.toml: is missing".to_owned()), "{found:?}");
         assert!(!found.contains(&"LICENSE: is missing".to_owned()), "{found:?}");
         assert!(found.iter().any(|message| message.starts_with("a.wasm: is a binary")), "{found:?}");
+    }
+
+    #[test]
+    fn pictures_of_the_documentation_are_small() {
+        let large = vec![0; MAX_PICTURE + 1];
+        let found = messages(&[("docs/pictures/a.png", b"\0"), ("docs/pictures/b.png", &large), ("docs/c.png", b"\0")]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("docs/pictures/b.png: has 153601 bytes"), "{found:?}");
+        assert!(found[1].starts_with("docs/c.png: is a binary"), "{found:?}");
     }
 
     #[test]

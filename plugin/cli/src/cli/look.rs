@@ -1,5 +1,6 @@
 //! Flags of the commands that change nothing.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -113,6 +114,32 @@ pub(crate) struct MetricsArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DashboardArgs {
+    /// A running proxy: the address of its admin API, such as <https://proxy.example:8443/.tidegate>; else the
+    /// environment's TIDEGATE_URL.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// A file of PEM certificates to trust instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The address to serve the page on, which must be a loopback one; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = loopback)]
+    pub(crate) listen: SocketAddr,
+    /// Open the page in a browser.
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "not an address and port, such as 127.0.0.1:8080".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("not a loopback address: whoever reaches the page reaches the proxy's admin API".to_owned())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -51,7 +51,7 @@ fn the_page_shows_what_commands_print() {
     }
     assert!(written == page, "docs/cli.md is out of date; run this test with TIDEGATE_BLESS=1\n{written}");
     for command in
-        "check list add remove explain replay test override revoke metrics reset status audit completions man"
+        "check list add remove explain replay test override revoke metrics reset status audit dashboard completions man"
             .split(' ')
     {
         assert!(tried.iter().any(|it| it == command), "{command} has no example");

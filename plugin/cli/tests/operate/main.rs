@@ -5,6 +5,8 @@
 
 mod audit;
 mod commands;
+mod dashboard;
+mod page;
 mod proxy;
 mod readme;
 #[path = "../cli/run.rs"]

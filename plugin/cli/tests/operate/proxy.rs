@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) folder: Folder,
     clients: Vec<Client>,
-    _upstream: Upstream,
+    upstream: Upstream,
 }
 
 /// The policy of these rules; users are told by the header `x-user-id`.
@@ -49,14 +49,16 @@ impl Proxy {
         }
         let upstream = Upstream::start().unwrap();
         let plugin = Plugin { sees_bodies: true, ..Plugin::new(policy) };
-        let settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
+        let mut settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
+        // Clients may say where they come from, so that there can be several addresses.
+        settings.listeners.iter_mut().for_each(|listener| listener.trusted_hops = 1);
         let envoy = Envoy::start(&fetch::binary(IfMissing::Install).unwrap(), &settings).unwrap();
         let address = envoy.address("main").unwrap();
         let clients = (0..CONNECTIONS).map(|_| Client::http1(address, 1).unwrap()).collect();
         let folder = Folder::new();
         folder.write("token", TOKEN);
         folder.write("read-token", READ_TOKEN);
-        Some(Self { envoy, address, folder, clients, _upstream: upstream })
+        Some(Self { envoy, address, folder, clients, upstream })
     }
 
     /// Runs a line by the shell; `tidegate` knows the proxy from its environment.
@@ -79,6 +81,11 @@ impl Proxy {
         let most = 10 + refilled(start);
         assert!(passed <= most, "{passed} passed, at most {most} may");
         passed
+    }
+
+    /// How many requests came to the upstream.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.upstream.requests()
     }
 
     /// How many of two requests on each connection pass.

@@ -53,14 +53,14 @@ impl Head {
 /// Verifies entries, a line each as the proxy wrote them; `head` is an entry that must be among them.
 pub(super) fn verify(lines: &[String], head: Option<&Head>) -> Verdict {
     let mut faults = Vec::new();
-    let mut links = Vec::new();
+    let mut entries = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         match link(line) {
-            Ok(link) => links.extend(link),
+            Ok(entry) => entries.extend(entry),
             Err(()) => faults.push(format!("entry {} of the log has no seq, at and hash", index + 1)),
         }
     }
-    let runs = runs(links);
+    let runs = runs(entries);
     for run in &runs {
         if let Err(fault) = audit::verify(joined(run).as_bytes(), None) {
             faults.push(fault.to_string());
