@@ -12,6 +12,8 @@ pub mod overlay;
 pub mod rfc3339;
 pub mod runtime;
 
+use core::fmt::Write as _;
+
 use crate::policy::Node;
 
 /// An object of these members, in this order; they are moved out. A slice, because an array of each length would be
@@ -29,6 +31,21 @@ pub fn text(text: &str) -> Node {
 /// A whole number; what a signed 64-bit number cannot hold is its largest.
 pub fn number(number: u64) -> Node {
     Node::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// A value as one line of a log: JSON in ASCII, so that nothing in it moves a terminal's cursor.
+pub fn line(node: &Node) -> String {
+    let mut line = String::new();
+    for c in node.to_json().chars() {
+        if c.is_ascii() && !c.is_ascii_control() {
+            line.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(line, "\\u{unit:04x}");
+            }
+        }
+    }
+    line
 }
 
 /// The lower-case hexadecimal digits of some bytes.

@@ -124,12 +124,14 @@ impl Engine {
         let matcher = Matcher::new(&policy);
         let counted: Vec<Counted> = policy.rules.iter().map(Counted::of).collect();
         let mut by_id: Vec<Limit> = counted.iter().flat_map(Counted::limits).collect();
-        by_id.sort_unstable_by_key(|limit| limit.id);
+        sort_by_id(&mut by_id);
         let ids: Vec<u64> = by_id.iter().map(|limit| limit.id).collect();
-        let mut reserved_headers: Vec<String> =
-            policy.rules.iter().flat_map(|rule| rule.strategy.request_headers()).map(str::to_owned).collect();
-        reserved_headers.sort_unstable();
-        reserved_headers.dedup();
+        let mut reserved_headers: Vec<String> = Vec::new();
+        for name in policy.rules.iter().flat_map(|rule| rule.strategy.request_headers()) {
+            if !reserved_headers.iter().any(|known| known == name) {
+                reserved_headers.push(name.to_owned());
+            }
+        }
         let needs_peer = looks_at_addresses(&policy);
         let groups = groups(&ids);
         let parts = Parts { policy, matcher, counted, by_id, reserved_headers, groups, needs_peer };
@@ -145,7 +147,7 @@ impl Engine {
             |pair: (usize, u64)| Some((pair, self.parts.counted.get(pair.0)?.times(rules.get(pair.0)?, pair.1)));
         let enlarged: Vec<_> = granted.multiplied(rules.len()).into_iter().filter_map(enlarge).collect();
         let mut by_id: Vec<Limit> = enlarged.iter().flat_map(|(_, counted)| counted.limits()).collect();
-        by_id.sort_unstable_by_key(|limit| limit.id);
+        sort_by_id(&mut by_id);
         Self { parts: Arc::clone(&self.parts), lifted: Arc::new(Lifted { granted, enlarged, by_id }) }
     }
 
@@ -431,6 +433,25 @@ fn cell_id(name: &str, tag: u64, ppm: u64) -> u64 {
     hasher.update(name.as_bytes());
     let digest = hasher.finalize();
     digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte))
+}
+
+/// Sorts by id: comb sort (Lacey and Box 1991), because the standard library's sorts are each some kilobytes of the .wasm.
+/// Bubble sort over a gap that shrinks by 1.3 until it is 1 and nothing is swapped: 1,000 rules take about 30 passes.
+fn sort_by_id(limits: &mut [Limit]) {
+    let mut gap = limits.len();
+    let mut is_sorted = false;
+    while gap > 1 || !is_sorted {
+        gap = (gap.saturating_mul(10) / 13).max(1);
+        is_sorted = true;
+        for low in 0..limits.len().saturating_sub(gap) {
+            let high = low.saturating_add(gap);
+            let id = |at: usize| limits.get(at).map(|limit| limit.id);
+            if id(low) > id(high) {
+                limits.swap(low, high);
+                is_sorted = false;
+            }
+        }
+    }
 }
 
 fn looks_at_addresses(policy: &Policy) -> bool {

@@ -7,6 +7,7 @@
 pub mod acquire;
 pub mod address;
 pub mod admin;
+pub mod alert;
 pub mod algorithm;
 pub mod catalogue;
 pub mod conformance;

@@ -13,11 +13,15 @@ use crate::policy::{Node, json};
 /// How many keys a sketch keeps: of a Zipf stream (exponent 1) over 100,000 keys, the twentieth has a share of 1 / 242,
 /// so that the first twenty are always found.
 pub const PLACES: usize = 256;
+/// The most groups that are counted: as many as a policy may have rules, those put at run time included.
+const MOST_GROUPS: usize = 1_100;
 
 /// A sketch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopK {
     places: Vec<Place>,
+    /// How much was counted under each group, exactly.
+    totals: Vec<(u64, u64)>,
 }
 
 /// One key that is kept.
@@ -34,10 +38,27 @@ pub struct Place {
     hash: u64,
 }
 
+impl Place {
+    /// 64 bits that tell group and key from most others.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 impl TopK {
     /// Counts one occurrence.
     pub fn count(&mut self, group: u64, key: &str) {
         self.add(group, key.into(), 1, 0);
+        self.add_total(group, 1);
+    }
+
+    fn add_total(&mut self, group: u64, count: u64) {
+        let is_full = self.totals.len() >= MOST_GROUPS;
+        match self.totals.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, total)) => *total = total.saturating_add(count),
+            None if is_full => {}
+            None => self.totals.push((group, count)),
+        }
     }
 
     fn add(&mut self, group: u64, key: Cow<'_, str>, count: u64, error: u64) {
@@ -66,11 +87,34 @@ impl TopK {
             let place = other.places.swap_remove(at);
             self.add(place.group, place.key.into(), place.count, place.error);
         }
+        for (group, total) in other.totals {
+            self.add_total(group, total);
+        }
     }
 
     /// Keeps the groups for which `keep` says yes.
     pub fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {
         self.places.retain(|place| keep(place.group));
+        self.totals.retain(|(group, _)| keep(*group));
+    }
+
+    /// The keys that are kept, in no order.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// How much was counted under a group, or under all.
+    pub fn total(&self, group: Option<u64>) -> u64 {
+        let totals = self.totals.iter().filter(|(known, _)| group.is_none_or(|group| group == *known));
+        totals.fold(0, |sum, (_, total)| sum.saturating_add(*total))
+    }
+
+    /// The most that a key may have occurred which is not kept.
+    pub fn floor(&self) -> u64 {
+        if self.places.len() < PLACES {
+            return 0;
+        }
+        self.places.iter().map(|place| place.count).min().unwrap_or(0)
     }
 
     /// The largest keys of a group, the largest first.
@@ -98,20 +142,28 @@ impl TopK {
             let [high, low] = [place.group >> 32, place.group & 0xffff_ffff];
             Node::List(vec![number(high), number(low), text(&place.key), number(place.count), number(place.error)])
         };
-        Node::List(self.places.iter().map(place).collect())
+        let total = |(group, total): &(u64, u64)| {
+            Node::List(vec![number(group >> 32), number(group & 0xffff_ffff), number(*total)])
+        };
+        Node::List(self.places.iter().map(place).chain(self.totals.iter().map(total)).collect())
     }
 
     /// Reads what [`Self::stored`] writes; what does not fit is left out.
     pub fn restored(node: &Node) -> Self {
         let mut sketch = Self::default();
-        for entry in node.entries().iter().take(PLACES) {
-            let [high, low, Node::Text(key), count, error] = entry.entries() else { continue };
-            let (Some(high), Some(low), Some(count), Some(error)) =
-                (high.whole(), low.whole(), count.whole(), error.whole())
-            else {
-                continue;
-            };
-            sketch.add((high << 32) | (low & 0xffff_ffff), key.as_str().into(), count, error);
+        for entry in node.entries().iter().take(PLACES.saturating_add(MOST_GROUPS)) {
+            let [high, low, rest @ ..] = entry.entries() else { continue };
+            let (Some(high), Some(low)) = (high.whole(), low.whole()) else { continue };
+            let group = (high << 32) | (low & 0xffff_ffff);
+            match rest {
+                [Node::Text(key), count, error] => {
+                    if let (Some(count), Some(error)) = (count.whole(), error.whole()) {
+                        sketch.add(group, key.as_str().into(), count, error);
+                    }
+                }
+                [total] => sketch.add_total(group, total.whole().unwrap_or(0)),
+                _ => {}
+            }
         }
         sketch
     }

@@ -5,14 +5,13 @@ mod calls;
 mod logins;
 mod metrics;
 mod state;
-mod violations;
 
 use core::cell::{Cell, RefCell};
 
 use sha2::{Digest, Sha256};
 use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::{Call, Unroutable};
-use tidegate_engine::admin::runtime::Runtime;
+use tidegate_engine::admin::runtime::{Baseline, Runtime};
 use tidegate_engine::admin::{hex, overlay};
 use tidegate_engine::policy::{AdminApi, AdminToken, Policy};
 use tidegate_engine::{Decision, Engine, Header, Readings, Request, Response, Timestamp};
@@ -20,7 +19,6 @@ use tidegate_engine::{Decision, Engine, Header, Readings, Request, Response, Tim
 use crate::host::{self, Level, Metric, MetricKind, define_metric};
 use crate::root::Deployment;
 use logins::Logins;
-use violations::Violations;
 
 /// What a deployment with an admin API keeps besides the rest.
 #[derive(Debug)]
@@ -39,7 +37,6 @@ pub(crate) struct Operated {
     /// The policy file's own policy, without what is laid over it.
     own: RefCell<Option<Engine>>,
     logins: Logins,
-    violations: RefCell<Violations>,
     /// Grants in force now.
     overrides_active: Metric,
     /// VMs that have served a request.
@@ -76,17 +73,15 @@ impl Operated {
             misfit: RefCell::default(),
             own: RefCell::default(),
             logins: Logins::new(metric(MetricKind::Counter, "admin_failed_logins_total")),
-            violations: RefCell::new(Violations::new()),
             overrides_active: metric(MetricKind::Gauge, "overrides_active"),
             workers: metric(MetricKind::Gauge, "admin_workers"),
             has_served: Cell::new(false),
         })
     }
 
-    /// When there is something to do next: a grant ends, violations are to be written.
+    /// When the next grant ends.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let expiry = self.runtime.borrow().next_expiry();
-        expiry.into_iter().chain(self.violations.borrow().next_due()).min()
+        self.runtime.borrow().next_expiry()
     }
 
     fn key(&self, kind: u8) -> Vec<u8> {
@@ -138,14 +133,16 @@ impl Deployment {
                 }
             }
         };
-        operated.violations.borrow_mut().forget_reset(&runtime.baselines);
         operated.overrides_active.set(runtime.grants.len() as u64);
+        if let Some(violations) = &self.violations {
+            violations.borrow_mut().forget_reset(&runtime.baselines);
+        }
         self.replace_engine(base.with_grants(&runtime.grants));
         *operated.runtime.borrow_mut() = runtime;
         self.keep_ticking(now, false);
     }
 
-    /// What is to be done between requests: grants that have ended are noted, violations written.
+    /// What is to be done between requests: grants that have ended are noted.
     pub(crate) fn operate(&self, now: Timestamp) {
         let Some(operated) = &self.operated else { return };
         self.refresh(now);
@@ -155,20 +152,27 @@ impl Deployment {
             operated.seen.set(None);
             self.refresh(now);
         }
-        operated.violations.borrow_mut().write(&operated.key(b'V'), now);
     }
 
-    /// Notes of a decision what only the admin API tells.
+    /// Notes of a decision what only the admin API and alerts tell.
     pub(crate) fn note(&self, decision: &Decision, headers: &[Header<'_>], now: Timestamp) {
-        let Some(operated) = &self.operated else { return };
-        if !operated.has_served.replace(true) {
-            operated.workers.add(1);
-        }
         let engine = self.engine();
-        self.counters.count_remaining(decision, engine.policy());
-        if operated.violations.borrow_mut().note(&engine, decision, headers, now) {
+        if let Some(operated) = &self.operated {
+            if !operated.has_served.replace(true) {
+                operated.workers.add(1);
+            }
+            self.counters.count_remaining(decision, engine.policy());
+        }
+        if let Some(violations) = &self.violations
+            && violations.borrow_mut().note(&engine, decision, headers, now)
+        {
             self.keep_ticking(now, false);
         }
+    }
+
+    /// The state at run time as this worker last read it.
+    pub(crate) fn baselines(&self) -> Vec<Baseline> {
+        self.operated.as_ref().map(|operated| operated.runtime.borrow().baselines.clone()).unwrap_or_default()
     }
 
     /// Whether a request is a call of the admin API, and one that its caller may make.

@@ -4,6 +4,7 @@
 
 use core::cell::RefCell;
 
+use tidegate_engine::alert::meter::Totals;
 use tidegate_engine::policy::{Policy, Rule};
 use tidegate_engine::strategy::{Action, Relief};
 use tidegate_engine::table::GivenUp;
@@ -24,6 +25,8 @@ pub(crate) struct Counters {
     /// A counter for each of [`OUTCOMES`].
     outcomes: [Metric; OUTCOMES.len()],
     contended: Metric,
+    /// Requests that were decided without the store, because it failed.
+    store_failures: Metric,
     /// Requests that left while they were held.
     pub(crate) abandoned: Metric,
     /// Requests that are held now.
@@ -70,6 +73,7 @@ impl Counters {
             known: RefCell::default(),
             outcomes: OUTCOMES.map(|outcome| counter(&format!("requests_total.{outcome}"))),
             contended: counter("contended_total"),
+            store_failures: counter("store_failures_total"),
             abandoned: counter("abandoned_total"),
             waiting: gauge("waiting"),
             release_lag: define_metric(MetricKind::Histogram, &name("release_lag_us")),
@@ -150,6 +154,32 @@ impl Counters {
     /// Counts a request that found its cells changing under every try.
     pub(crate) fn count_contended(&self) {
         self.contended.add(1);
+    }
+
+    /// Counts a request that is decided without the store.
+    pub(crate) fn count_store_failure(&self) {
+        self.store_failures.add(1);
+    }
+
+    /// What an alert on a rule, or on all of them, is fed with.
+    pub(crate) fn totals(&self, rule: Option<usize>) -> Totals {
+        let (words, counts): (&[&str], Vec<u64>) = match rule {
+            Some(rule) => (&VERDICTS, self.read(rule)),
+            None => (&OUTCOMES, self.outcomes.iter().map(|metric| metric.value()).collect()),
+        };
+        let mut totals = Totals { store_failures: self.store_failures.value(), ..Totals::default() };
+        for (word, count) in words.iter().zip(counts) {
+            if *word != "unlimited" {
+                totals.requests = totals.requests.saturating_add(count);
+            }
+            if matches!(*word, "limited" | "degraded" | "delayed" | "queued") {
+                totals.limited = totals.limited.saturating_add(count);
+            }
+            if *word == "limited" {
+                totals.rejected = count;
+            }
+        }
+        totals
     }
 
     /// Counts cells that a full bucket gave up.

@@ -242,6 +242,9 @@ impl Deployment {
                         may_be_held && rule.strategy.queue().is_none_or(|queue| self.jobs.has_room(&rule.name, queue))
                     });
                     let reply = self.table.acquire(&engine, pending.acquire(), &self.counters);
+                    if reply.is_err() {
+                        self.counters.count_store_failure();
+                    }
                     pending.resume(reply)
                 }
             };

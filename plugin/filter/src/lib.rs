@@ -5,6 +5,7 @@
 
 mod abi;
 mod admin;
+mod alerts;
 mod counters;
 mod exchange;
 mod host;
@@ -13,6 +14,7 @@ mod root;
 mod shared_table;
 mod sorted;
 mod timer;
+mod violations;
 mod waiting;
 
 use std::sync::OnceLock;

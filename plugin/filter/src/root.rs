@@ -8,12 +8,14 @@ use tidegate_engine::policy::{Mistakes, Policy, Store};
 use tidegate_engine::{Engine, Micros, Timestamp};
 
 use crate::admin::Operated;
+use crate::alerts::Alerts;
 use crate::counters::Counters;
 use crate::exchange::Exchange;
 use crate::host::{self, Buffer, Level};
 use crate::jobs::Jobs;
 use crate::shared_table::SharedTable;
 use crate::timer::Timer;
+use crate::violations::Violations;
 use crate::waiting::WaitingRoom;
 
 /// One policy at work: what all exchanges of a root share.
@@ -22,6 +24,9 @@ pub(crate) struct Deployment {
     engine: RefCell<Engine>,
     /// What the admin API needs; `None` without tokens.
     pub(crate) operated: Option<Operated>,
+    /// Who is refused most; `None` where nobody asks.
+    pub(crate) violations: Option<RefCell<Violations>>,
+    pub(crate) alerts: Option<Alerts>,
     pub(crate) table: SharedTable,
     pub(crate) counters: Counters,
     pub(crate) waiting: RefCell<WaitingRoom>,
@@ -61,7 +66,10 @@ impl Root {
     pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) {
         if let Some(deployment) = &self.deployment {
             let now = host::now();
-            if deployment.jobs.answered(token, header_count, now) {
+            let alerts = deployment.alerts.as_ref();
+            if deployment.jobs.answered(token, header_count, now)
+                || alerts.is_some_and(|alerts| alerts.answered(token, header_count))
+            {
                 deployment.keep_ticking(now, false);
             }
         }
@@ -74,6 +82,10 @@ impl Root {
         let due = deployment.waiting.borrow_mut().release(host::steady());
         deployment.jobs.tick(now);
         deployment.operate(now);
+        if let Some(violations) = &deployment.violations {
+            violations.borrow_mut().write(now);
+        }
+        deployment.watch(now);
         deployment.keep_ticking(now, true);
         due
     }
@@ -94,10 +106,12 @@ impl Deployment {
     /// Sets the host's timer for who is due next; `ticked` where it just fired.
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
         let steady = host::steady();
-        // Held requests wait on the clock that never steps; jobs and grants, which outlive a VM, on the wall clock.
+        // Held requests and alerts wait on the clock that never steps; jobs and grants, which outlive a VM, on the wall clock.
         let on_the_wall = self.jobs.next_due().into_iter().chain(self.operated.as_ref().and_then(Operated::next_due));
+        let on_the_wall = on_the_wall.chain(self.violations.as_ref().and_then(|it| it.borrow().next_due()));
         let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
-        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).min();
+        let alerts = self.alerts.as_ref().and_then(Alerts::next_due);
+        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }
@@ -130,9 +144,13 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
     let jobs = Jobs::open(table.prefix(), engine.policy());
     let operated = Operated::open(table.prefix(), &text, engine.policy());
+    let violations = Violations::open(table.prefix(), engine.policy());
+    let alerts = Alerts::open(table.prefix(), &text, engine.policy());
     let deployment = Deployment {
         engine: RefCell::new(engine),
         operated,
+        violations,
+        alerts,
         table,
         counters,
         waiting: RefCell::default(),

@@ -1,11 +1,11 @@
 //! The audit trail: entries that each carry the hash of the one before, so that an edit, a gap or another order shows.
 //! What is cut off at the end shows only to whoever noted the head elsewhere: the host's log has every entry.
 
-use core::fmt::{self, Write as _};
+use core::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::{hex, number, object, rfc3339, text};
+use super::{hex, line, number, object, rfc3339, text};
 use crate::policy::{Node, json};
 use crate::time::Timestamp;
 
@@ -71,19 +71,9 @@ impl Entry {
         ])
     }
 
-    /// The entry as one line of a log: JSON in ASCII, so that nothing in it moves a terminal's cursor.
+    /// The entry as one line of a log.
     pub fn line(&self) -> String {
-        let mut line = String::new();
-        for c in self.node().to_json().chars() {
-            if c.is_ascii() && !c.is_ascii_control() {
-                line.push(c);
-            } else {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(line, "\\u{unit:04x}");
-                }
-            }
-        }
-        line
+        line(&self.node())
     }
 
     fn read(node: &Node) -> Option<Self> {

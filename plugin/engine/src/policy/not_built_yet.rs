@@ -5,21 +5,17 @@ use super::json::Node;
 use super::mistake::{Mistake, Mistakes, quoted};
 
 /// The features that are refused, each with what to use meanwhile.
-const NOT_BUILT_YET: &[(Feature, &str)] = &[(Feature::Store("redis"), "local"), (Feature::Alerts, "an empty list")];
+const NOT_BUILT_YET: &[(Feature, &str)] = &[(Feature::Store("redis"), "local")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Feature<'a> {
     Store(&'a str),
-    Alerts,
 }
 
 /// Adds a mistake for each use, in a document whose defaults are filled in, of something that is not built yet.
 pub(super) fn refuse(document: &Node, mistakes: &mut Mistakes) {
     if let Some(kind) = document.get("store").and_then(|store| store.word("type")) {
         refuse_feature(Feature::Store(kind), "/store/type", &quoted(kind), mistakes);
-    }
-    if document.get("alerts").is_some_and(|alerts| !alerts.entries().is_empty()) {
-        refuse_feature(Feature::Alerts, "/alerts", "an alert", mistakes);
     }
 }
 

@@ -18,7 +18,6 @@ const BEYOND_THE_SCHEMA: &[&str] = &[
     "admin_tokens",
     "admins_bad_range",
     "alert_incomplete",
-    "alerts",
     "burst_above_twice_the_rate",
     "cost_above_the_burst",
     "cost_above_the_rate",

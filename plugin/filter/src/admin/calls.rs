@@ -14,7 +14,8 @@ use super::state::refused;
 use crate::root::Deployment;
 
 /// What this version's admin API can do.
-const CAPABILITIES: [&str; 7] = ["audit", "counters", "explain", "metrics", "overrides", "rules", "violations"];
+const CAPABILITIES: [&str; 8] =
+    ["alerts", "audit", "counters", "explain", "metrics", "overrides", "rules", "violations"];
 
 impl Deployment {
     /// Carries a call out.
@@ -247,6 +248,7 @@ impl Deployment {
             ),
             ("waiting", number(self.counters.waiting.value())),
             ("queue", object(&mut [("waiting", Node::Object(self.jobs.waiting_by_rule()))])),
+            ("alerts", self.shown_alerts()),
             ("audit", runtime.trail.head()),
             ("capabilities", words(CAPABILITIES.to_vec())),
         ])

@@ -6,21 +6,21 @@ use tidegate_engine::policy::Node;
 use tidegate_engine::{Response, Timestamp};
 
 use super::Operated;
-use super::violations::Merged;
 use crate::counters::VERDICTS;
 use crate::root::Deployment;
+use crate::violations::Merged;
 
 impl Deployment {
     /// One rule's metrics, or all.
     pub(super) fn metrics(&self, operated: &Operated, only: Option<&str>) -> Response {
         let engine = self.engine();
         let runtime = operated.runtime.borrow();
-        let violations = operated.violations.borrow().merged(&operated.key(b'V'), &runtime.baselines);
+        let violations = self.violations.as_ref().map(|violations| violations.borrow().merged(&runtime.baselines));
         let mut shown = Vec::new();
         for (index, rule) in engine.policy().rules.iter().enumerate() {
             if only.is_none_or(|only| only == rule.name) {
                 let counts = self.counted(index, &rule.name, &runtime);
-                shown.push((rule.name.clone(), rule_metrics(&counts, &rule.name, &violations)));
+                shown.push((rule.name.clone(), rule_metrics(&counts, &rule.name, violations.as_ref())));
             }
         }
         if only.is_some() && shown.is_empty() {
@@ -49,7 +49,7 @@ impl Deployment {
     }
 }
 
-fn rule_metrics(counts: &[u64], rule: &str, violations: &Merged) -> Node {
+fn rule_metrics(counts: &[u64], rule: &str, violations: Option<&Merged>) -> Node {
     let count = |word: &str| {
         let at = VERDICTS.iter().position(|known| *known == word);
         at.and_then(|at| counts.get(at)).copied().unwrap_or(0)
@@ -71,7 +71,7 @@ fn rule_metrics(counts: &[u64], rule: &str, violations: &Merged) -> Node {
         ("near_limit", number(last(1))),
         ("average_remaining", share(last(0), total, 100)),
         ("hit_rate", share(limited, total, 10_000)),
-        ("violations", violations.shown(rule)),
+        ("violations", violations.map_or(Node::Null, |violations| violations.shown(rule))),
     ])
 }
 

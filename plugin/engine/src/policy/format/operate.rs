@@ -38,6 +38,7 @@ const TOKEN: &[Member] = &[
 
 pub(super) const ALERT: &[Member] = &[
     Member::required("name", Shape::Text(text::NAME), "The alert's name, unique in the policy."),
+    Member::optional("description", Shape::Text(text::PROSE), "What this alert is for, for people. Ignored."),
     Member::required("when", Shape::OneOf(WHEN), "What it watches."),
     Member::optional(
         "value",

@@ -1,10 +1,13 @@
 //! Who is refused most, by user, by address and by endpoint: a sketch a worker in memory, written at most once a second
 //! into one of a few keys of shared data, and merged with the others' when somebody asks.
 
+use core::cell::RefCell;
+
 use tidegate_engine::admin::runtime::Baseline;
 use tidegate_engine::admin::{hex, number, object, text};
 use tidegate_engine::identity::{Identity, Subject};
-use tidegate_engine::policy::Node;
+use tidegate_engine::alert::meter::Offenders;
+use tidegate_engine::policy::{Alert, Condition, Node, Policy};
 use tidegate_engine::topk::{self, TopK};
 use tidegate_engine::{Decision, Engine, Header, Micros, Readings, Request, Timestamp};
 
@@ -26,7 +29,8 @@ const SHOWN: usize = 20;
 
 /// One worker's sketches.
 #[derive(Debug)]
-pub(super) struct Violations {
+pub(crate) struct Violations {
+    key: Vec<u8>,
     sketches: [TopK; 3],
     worker: String,
     slot: Option<u8>,
@@ -36,26 +40,35 @@ pub(super) struct Violations {
 }
 
 impl Violations {
-    pub(super) fn new() -> Self {
+    /// Opens those of the deployment whose keys start with `prefix`; `None` where nobody asks for them: without admin API,
+    /// and without an alert on a top violator.
+    pub(crate) fn open(prefix: [u8; 8], policy: &Policy) -> Option<RefCell<Self>> {
+        let watches = |alert: &Alert| matches!(alert.when, Condition::TopViolatorShareAbove(_));
+        if !policy.admin_api.is_on() && !policy.alerts.iter().any(watches) {
+            return None;
+        }
         let mut random = [0; 8];
         let _ = getrandom::fill(&mut random);
-        Self {
+        let mut key = prefix.to_vec();
+        key.push(b'V');
+        Some(RefCell::new(Self {
+            key,
             sketches: Default::default(),
             worker: hex(&random),
             slot: None,
             is_unwritten: false,
             written_at: Timestamp::default(),
             forgotten: Timestamp::default(),
-        }
+        }))
     }
 
     /// When the sketches are to be written.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.is_unwritten.then(|| self.written_at + WRITE_EVERY)
     }
 
     /// Counts whom a decision refuses; `true` where this is the first since the sketches were written.
-    pub(super) fn note(
+    pub(crate) fn note(
         &mut self,
         engine: &Engine,
         decision: &Decision,
@@ -99,7 +112,7 @@ impl Violations {
     }
 
     /// Forgets the rules that were reset since it did so last.
-    pub(super) fn forget_reset(&mut self, baselines: &[Baseline]) {
+    pub(crate) fn forget_reset(&mut self, baselines: &[Baseline]) {
         let (before, mut latest) = (self.forgotten, self.forgotten);
         for baseline in baselines.iter().filter(|baseline| baseline.at > before) {
             let group = topk::group_of(&baseline.rule);
@@ -111,14 +124,14 @@ impl Violations {
     }
 
     /// Writes the sketches where all workers see them, if it is time.
-    pub(super) fn write(&mut self, key: &[u8], now: Timestamp) {
+    pub(crate) fn write(&mut self, now: Timestamp) {
         if self.next_due().is_none_or(|due| due > now) {
             return;
         }
         (self.is_unwritten, self.written_at) = (false, now);
         let mut oldest: Option<(Timestamp, u8)> = None;
         for slot in self.slot.into_iter().chain(0..SLOTS) {
-            let (stored, cas) = Stored::read(key, slot);
+            let (stored, cas) = Stored::read(&self.key, slot);
             let is_ours = stored.as_ref().is_none_or(|stored| stored.worker == self.worker);
             let is_dead = stored.as_ref().is_some_and(|stored| now.since(stored.at) > DEAD_AFTER);
             if is_ours || is_dead {
@@ -127,7 +140,7 @@ impl Violations {
                         mine.merge(theirs);
                     }
                 }
-                if self.put(key, slot, cas, now) {
+                if self.put(slot, cas, now) {
                     return;
                 }
             } else if let Some(stored) = stored
@@ -137,12 +150,12 @@ impl Violations {
             }
         }
         if let Some((_, slot)) = oldest {
-            let (_, cas) = Stored::read(key, slot);
-            self.put(key, slot, cas, now);
+            let (_, cas) = Stored::read(&self.key, slot);
+            self.put(slot, cas, now);
         }
     }
 
-    fn put(&mut self, key: &[u8], slot: u8, cas: u32, now: Timestamp) -> bool {
+    fn put(&mut self, slot: u8, cas: u32, now: Timestamp) -> bool {
         let [users, ips, endpoints] = &self.sketches;
         let bytes = object(&mut [
             ("worker", text(&self.worker)),
@@ -152,7 +165,7 @@ impl Violations {
             (KINDS[2], endpoints.stored()),
         ])
         .to_json();
-        let done = host::set_shared(&slot_key(key, slot), bytes.as_bytes(), cas) != Err(Status::CAS_MISMATCH);
+        let done = host::set_shared(&slot_key(&self.key, slot), bytes.as_bytes(), cas) != Err(Status::CAS_MISMATCH);
         if done {
             self.slot = Some(slot);
         }
@@ -160,10 +173,10 @@ impl Violations {
     }
 
     /// All workers' sketches in one; without what was counted before a rule's reset.
-    pub(super) fn merged(&self, key: &[u8], baselines: &[Baseline]) -> Merged {
+    pub(crate) fn merged(&self, baselines: &[Baseline]) -> Merged {
         let mut merged = self.sketches.clone();
         for slot in 0..SLOTS {
-            let Some(stored) = Stored::read(key, slot).0.filter(|stored| stored.worker != self.worker) else {
+            let Some(stored) = Stored::read(&self.key, slot).0.filter(|stored| stored.worker != self.worker) else {
                 continue;
             };
             let reset: Vec<u64> = baselines
@@ -181,11 +194,17 @@ impl Violations {
 }
 
 /// All workers' sketches.
-pub(super) struct Merged([TopK; 3]);
+pub(crate) struct Merged([TopK; 3]);
 
 impl Merged {
+    /// Who is refused under a rule, or under all of them.
+    pub(crate) fn offenders(&self, rule: Option<&str>) -> Offenders<'_> {
+        let [users, addresses, _] = &self.0;
+        Offenders { users, addresses, group: rule.map(topk::group_of) }
+    }
+
     /// The most refused of a rule, as the API shows them.
-    pub(super) fn shown(&self, rule: &str) -> Node {
+    pub(crate) fn shown(&self, rule: &str) -> Node {
         let group = topk::group_of(rule);
         let members = KINDS.iter().zip(&self.0).map(|(kind, sketch)| ((*kind).to_owned(), sketch.shown(group, SHOWN)));
         Node::Object(members.collect())
