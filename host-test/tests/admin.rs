@@ -3,6 +3,10 @@
 // Only `#[test]` functions may by themselves.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "admin/alert_kinds.rs"]
+mod alert_kinds;
+#[path = "admin/alerts.rs"]
+mod alerts;
 #[path = "admin/calls.rs"]
 mod calls;
 #[path = "admin/console.rs"]
