@@ -13,6 +13,8 @@ mod calls;
 mod console;
 #[path = "admin/grants.rs"]
 mod grants;
+#[path = "admin/offenders.rs"]
+mod offenders;
 #[path = "admin/threats.rs"]
 mod threats;
 #[path = "with_wasm/tidegate.rs"]

@@ -10,6 +10,11 @@ use xtask::tools::IfMissing;
 use xtask::upstream::Upstream;
 use xtask::{skip, workspace};
 
+#[path = "admin_envoy/alerts.rs"]
+mod alerts;
+#[path = "admin_envoy/expiry.rs"]
+mod expiry;
+
 const TOKEN: &str = "a-token-for-this-test";
 
 /// Calls the admin API; the status and the body.
@@ -32,26 +37,47 @@ fn passing(clients: &[Client], user: &str) -> usize {
     (0..24).filter(|number| send(*number)).count()
 }
 
+/// An Envoy with an admin API, and connections that reach both of its workers.
+struct Session {
+    envoy: Envoy,
+    clients: Vec<Client>,
+    _upstream: Upstream,
+}
+
+impl Session {
+    /// Starts one with these rules; `None`, said aloud, where the plugin is not built.
+    fn start(test: &str, rules: &Value) -> Option<Self> {
+        if !workspace::wasm_file().is_file() {
+            skip::tell(&format!("admin_envoy: {test}"), "the .wasm is not built; `cargo xtask build` does");
+            return None;
+        }
+        let policy = json!({
+            "version": 1,
+            "identity": {"user": [{"header": "x-user", "trust": "verified"}]},
+            "store": {"type": "local", "max_keys": 1024},
+            "admin_api": {"tokens": [{"name": "ops", "role": "write", "sha256": fetch::hex_sha256(TOKEN.as_bytes())}]},
+            "rules": rules,
+        });
+        let upstream = Upstream::start().unwrap();
+        let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
+        let settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
+        let envoy = Envoy::start(&fetch::binary(IfMissing::Install).unwrap(), &settings).unwrap();
+        let address = envoy.address("main").unwrap();
+        // Each client is a connection of its own; sixteen of them reach both workers.
+        let clients = (0..16).map(|_| Client::http1(address, 1).unwrap()).collect();
+        Some(Self { envoy, clients, _upstream: upstream })
+    }
+
+    fn assert_both_workers_served(&self) {
+        let stats = self.envoy.stats(r"^listener\..*\.worker_\d+\.downstream_cx_total$").unwrap();
+        assert!(stats.len() == 2 && stats.values().all(|count| *count > 0), "{stats:?}");
+    }
+}
+
 #[test]
 fn the_missions_session() {
-    let wasm = workspace::wasm_file();
-    if !wasm.is_file() {
-        return skip::tell("admin_envoy: the_missions_session", "the .wasm is not built; `cargo xtask build` does");
-    }
-    let policy = json!({
-        "version": 1,
-        "identity": {"user": [{"header": "x-user", "trust": "verified"}]},
-        "store": {"type": "local", "max_keys": 1024},
-        "admin_api": {"tokens": [{"name": "ops", "role": "write", "sha256": fetch::hex_sha256(TOKEN.as_bytes())}]},
-        "rules": [],
-    });
-    let upstream = Upstream::start().unwrap();
-    let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
-    let settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
-    let mut envoy = Envoy::start(&fetch::binary(IfMissing::Install).unwrap(), &settings).unwrap();
-    let address = envoy.address("main").unwrap();
-    // Each client is a connection of its own; sixteen of them reach both workers.
-    let clients: Vec<Client> = (0..16).map(|_| Client::http1(address, 1).unwrap()).collect();
+    let Some(mut session) = Session::start("the mission's session", &json!([])) else { return };
+    let clients = core::mem::take(&mut session.clients);
     let admin = &clients[0];
     assert_eq!(passing(&clients, "user_456"), 24);
     let rule = json!({"scope": "per_user", "rate": 10, "window_seconds": 3600});
@@ -76,5 +102,5 @@ fn the_missions_session() {
     let audit = call(admin, "GET", "/v1/audit", &Value::Null).1;
     let head = (audit["head"]["seq"].as_u64().unwrap(), audit["head"]["hash"].as_str().unwrap());
     assert_eq!(tidegate_engine::admin::audit::verify(audit.to_string().as_bytes(), Some(head)), Ok(5));
-    assert!(envoy.is_running());
+    assert!(session.envoy.is_running());
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidegate_engine::admin::audit;
-use tidegate_host_test::{LogLevel, Request};
+use tidegate_host_test::{Host, Job, LogLevel, Request};
 
 use crate::console::{WRITE, admin_api, console, console_of, per_user, policy};
 use crate::tidegate::{messages, rule, with_settings};
@@ -97,14 +97,14 @@ fn failures_never_keep_the_right_token_out_nor_push_a_grant_off_the_trail() {
     let Some(at) = console() else { return };
     at.grant(r#""target_user_id": "u", "unlimited": true"#);
     let logged = messages(&at.host, LogLevel::Trace).len();
-    for number in 0..20_000_u32 {
+    for number in 0..100_000_u32 {
         let peer = format!("10.{}.{}.{}:1", number >> 12, (number >> 6) & 63, number & 63);
         let request = Request::get("/.tidegate/v1/rules").header("authorization", format!("Bearer {number}"));
         assert_eq!(at.host.request(0, &at.id, request.peer(&peer)).status(), 401);
     }
     let shown = at.get("/v1/audit");
     assert_eq!(shown["entries"][0]["action"], "override_given");
-    assert_eq!(shown["failed_logins"]["total"], 20_000);
+    assert_eq!(shown["failed_logins"]["total"], 100_000);
     let failures = json!({"entries": shown["failed_logins"]["entries"]});
     assert_eq!(audit::verify(failures.to_string().as_bytes(), None), Ok(60), "a minute's worth");
     assert!(messages(&at.host, LogLevel::Trace).len() - logged <= 60, "nor do they fill the log");
@@ -194,5 +194,39 @@ fn secrets_are_never_shown() {
     }
     for (key, value) in at.host.shared_data("tidegate").iter() {
         assert!(![key, value].iter().any(|bytes| bytes.windows(6).any(|window| window == b"s3cret")));
+    }
+}
+
+#[test]
+fn four_vms_append_at_once_and_the_chain_is_whole() {
+    const EACH: usize = 12;
+    for seed in 0..12 {
+        let Some(plugin) = crate::console::plugin(&policy("", &per_user())) else { return };
+        let host = Host::builder().workers(4).build();
+        let id = host.load(plugin).unwrap();
+        let append = |worker: usize| {
+            let id = id.clone();
+            Job::new(worker, move |host| {
+                let body = format!(r#"{{"target_user_id": "u{worker}", "unlimited": true, "reason": "testing", "duration_minutes": 5}}"#);
+                let request = Request::post("/.tidegate/v1/overrides", body.as_bytes());
+                let request = request.header("authorization", format!("Bearer {WRITE}"));
+                let stream = host.request(worker, &id, request.header("content-type", "application/json"));
+                assert_eq!(stream.status(), 201);
+            })
+        };
+        host.run_interleaved(seed, (0..4 * EACH).map(|number| append(number % 4)).collect());
+        let request = Request::get("/.tidegate/v1/audit").header("authorization", format!("Bearer {WRITE}"));
+        let answer = host.request(0, &id, request).response().unwrap();
+        let trail: Value = serde_json::from_slice(&answer.body).unwrap();
+        let head = (trail["head"]["seq"].as_u64().unwrap(), trail["head"]["hash"].as_str().unwrap());
+        assert_eq!(audit::verify(&answer.body, Some(head)), Ok(4 * EACH), "seed {seed}");
+        // The host's log has every entry too, whoever wrote it; in the order of their numbers they are the chain.
+        let mut lines: Vec<String> = messages(&host, LogLevel::Info);
+        lines.retain(|line| line.contains("override_given"));
+        lines.sort_by_key(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64());
+        assert_eq!(audit::verify(lines.join("\n").as_bytes(), Some(head)), Ok(4 * EACH), "seed {seed}");
+        let racing = host.calls().count("proxy_set_shared_data");
+        assert!(racing > 4 * EACH as u64, "seed {seed}");
+        crate::tidegate::assert_nothing_died(&host);
     }
 }
