@@ -14,6 +14,8 @@ mod failing;
 mod graceful;
 #[path = "filter/headers.rs"]
 mod headers;
+#[path = "filter/held.rs"]
+mod held;
 #[path = "filter/hostile.rs"]
 mod hostile;
 #[path = "filter/reporting.rs"]

@@ -95,6 +95,32 @@ fn a_multiplier_is_a_larger_quota_of_its_own() {
 }
 
 #[test]
+fn a_multiplied_quota_is_what_the_headers_show() {
+    for (name, base, larger) in [
+        ("draft11", "\"api_per_user\";q=3;w=60", "\"api_per_user\";q=7;w=60"),
+        ("legacy", "3", "7"),
+    ] {
+        let header = if name == "legacy" { "x-ratelimit-limit" } else { "ratelimit-policy" };
+        let Some(at) = console_of(&policy(&format!(r#""headers": "{name}","#), &per_user())) else { return };
+        let shown = |user: &str| {
+            let stream = at.host.request(0, &at.id, from(user));
+            let response = stream.response().unwrap_or_default();
+            response.headers.text(header).unwrap_or_default()
+        };
+        assert_eq!(shown("u"), base);
+        let id = at.grant(r#""target_user_id": "u", "rate_multiplier": 2.5"#);
+        let all: Vec<String> = (0..9).map(|_| shown("u")).collect();
+        // Of a refusal too.
+        assert!(all.iter().all(|value| value == larger), "{all:?}");
+        assert_eq!(shown("another"), base, "for nobody else");
+        at.write("DELETE", &format!("/v1/overrides/{id}"), "", 204);
+        assert_eq!(shown("u"), base);
+        at.grant(r#""target_user_id": "u", "unlimited": true"#);
+        assert!(["", base].contains(&shown("u").as_str()), "an unlimited grant names no larger quota");
+    }
+}
+
+#[test]
 fn grants_are_for_verified_users_addresses_and_endpoints_in_both_readings() {
     let Some(at) = console() else { return };
     at.grant(r#""target_user_id": "boss", "unlimited": true"#);

@@ -179,6 +179,7 @@ impl Limiter {
             granted: false,
             limited: wait > Micros::ZERO,
             relief: if delayed { Relief::Reserved(wait) } else { Relief::None },
+            rate: 0,
             remaining: whole(remaining),
             reset_after: Micros(whole(reset_us)),
             retry_after: Micros(whole(retry_us)),

@@ -48,6 +48,8 @@ pub struct Verdict {
     pub limited: bool,
     /// What the rule has done for a limited request all the same.
     pub relief: Relief,
+    /// The rate that counted, where a grant may have multiplied it; 0 is the rule's own.
+    pub rate: u64,
     /// Units left after this request.
     pub remaining: u64,
     /// How long until the client's cell is like new.
@@ -65,6 +67,7 @@ impl Verdict {
             granted: false,
             limited: false,
             relief: Relief::None,
+            rate: 0,
             remaining: 0,
             reset_after: Micros::ZERO,
             retry_after: Micros::ZERO,
@@ -86,13 +89,14 @@ impl Verdict {
                     // Under a grant with a multiplier the larger quota counts; the rule's own only tells what the grant
                     // lets through.
                     let granted = last.granted || verdict.granted;
+                    let rate = last.rate.max(verdict.rate);
                     let key = |one: &Self| {
                         (one.enforced, one.refuses(), one.limited, one.retry_after, Reverse(one.remaining))
                     };
                     if key(&verdict) > key(last) {
                         *last = verdict;
                     }
-                    last.granted = granted;
+                    (last.granted, last.rate) = (granted, rate);
                 }
                 _ => merged.push(verdict),
             }

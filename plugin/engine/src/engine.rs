@@ -412,6 +412,8 @@ impl Pending {
                     _ if request.must && request.admits(reply.wait) => Relief::Reserved(reply.wait),
                     _ => Relief::None,
                 },
+                // A ceiling is no quota of which anything is told.
+                rate: if claim.part == Part::Ceiling { 0 } else { request.quota.rate.get() },
                 remaining: reply.remaining,
                 reset_after: reply.reset_after,
                 retry_after: reply.wait.saturating_sub(request.reach()),

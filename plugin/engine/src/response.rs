@@ -52,7 +52,9 @@ fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str
         let shown: Vec<&Verdict> = decision.verdicts.iter().filter(|verdict| verdict.enforced).collect();
         headers.push((
             "ratelimit-policy",
-            list(policy, &shown, |rule, _| format!(";q={};w={}", rule.rate(), rule.window().secs_ceil())),
+            list(policy, &shown, |rule, verdict| {
+                format!(";q={};w={}", rule.rate().max(verdict.rate), rule.window().secs_ceil())
+            }),
         ));
         // A refusal names the limits that refused, with the same seconds as Retry-After, which must not be earlier.
         let shown: Vec<&Verdict> =
@@ -65,7 +67,7 @@ fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str
         ));
     }
     if legacy && let Some(rule) = policy.rules.get(tightest.rule) {
-        headers.push(("x-ratelimit-limit", rule.rate().to_string()));
+        headers.push(("x-ratelimit-limit", rule.rate().max(tightest.rate).to_string()));
         headers.push(("x-ratelimit-remaining", tightest.remaining.to_string()));
         headers.push(("x-ratelimit-reset", seconds_left(decision, tightest).to_string()));
     }

@@ -147,7 +147,6 @@ impl Counters {
 
     /// Counts a request that was held and is sent on, so much later than it was reserved for.
     pub(crate) fn count_released(&self, late: Micros) {
-        self.waiting.add(-1);
         self.release_lag.set(late.0);
     }
 

@@ -160,6 +160,11 @@ impl Exchange {
         match &self.state {
             State::Held { .. } => {
                 self.state = State::Passing;
+                self.deployment.held.leave();
+                if self.deployment.held.is_empty() {
+                    // The tick has set the timer to renew a seat that nobody needs any more.
+                    self.deployment.keep_ticking(host::now(), false);
+                }
                 self.deployment.counters.count_released(late);
                 if let Err(status) = host::resume() {
                     host::log(Level::Error, &format!("the host does not send a held request on: {status:?}"));
@@ -182,7 +187,7 @@ impl Exchange {
         let deployment = &self.deployment;
         match core::mem::replace(&mut self.state, State::Passing) {
             State::Held { seat, reservation } if deployment.waiting.borrow_mut().leave(seat) => {
-                deployment.counters.waiting.add(-1);
+                deployment.held.leave();
                 deployment.counters.abandoned.add(1);
                 deployment.table.give_back(&reservation);
                 deployment.keep_ticking(host::now(), false);
@@ -203,7 +208,7 @@ impl Exchange {
     fn hold(&mut self, wait: Micros, reservation: Reservation, now: Timestamp) -> AfterHeaders {
         let keys = self.deployment.keys_waited_for(&reservation);
         let seat = self.deployment.waiting.borrow_mut().enter(self.id, keys, host::steady() + wait);
-        self.deployment.counters.waiting.add(1);
+        self.deployment.held.enter();
         self.state = State::Held { seat, reservation: Box::new(reservation) };
         self.deployment.keep_ticking(now, false);
         AfterHeaders::Stop

@@ -8,6 +8,7 @@ mod admin;
 mod alerts;
 mod counters;
 mod exchange;
+mod held;
 mod host;
 mod jobs;
 mod root;

@@ -11,6 +11,7 @@ use crate::admin::Operated;
 use crate::alerts::Alerts;
 use crate::counters::Counters;
 use crate::exchange::Exchange;
+use crate::held::Held;
 use crate::host::{self, Buffer, Level};
 use crate::jobs::Jobs;
 use crate::shared_table::SharedTable;
@@ -30,6 +31,7 @@ pub(crate) struct Deployment {
     pub(crate) table: SharedTable,
     pub(crate) counters: Counters,
     pub(crate) waiting: RefCell<WaitingRoom>,
+    pub(crate) held: Held,
     pub(crate) jobs: Jobs,
     timer: RefCell<Timer>,
 }
@@ -79,6 +81,7 @@ impl Root {
     pub(crate) fn tick(&mut self) -> Vec<(u32, Micros)> {
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let now = host::now();
+        deployment.held.tick();
         let due = deployment.waiting.borrow_mut().release(host::steady());
         deployment.jobs.tick(now);
         deployment.operate(now);
@@ -111,7 +114,8 @@ impl Deployment {
         let on_the_wall = on_the_wall.chain(self.violations.as_ref().and_then(|it| it.borrow().next_due()));
         let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
         let alerts = self.alerts.as_ref().and_then(Alerts::next_due);
-        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts).min();
+        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
+        let due = due.chain(self.held.next_due()).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }
@@ -142,6 +146,7 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
     let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
+    let held = Held::open(table.prefix(), &namespace, counters.waiting);
     let jobs = Jobs::open(table.prefix(), engine.policy());
     let operated = Operated::open(table.prefix(), &text, engine.policy());
     let violations = Violations::open(table.prefix(), engine.policy());
@@ -154,6 +159,7 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
         table,
         counters,
         waiting: RefCell::default(),
+        held,
         jobs,
         timer: RefCell::default(),
     };
