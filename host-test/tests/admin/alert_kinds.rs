@@ -68,7 +68,10 @@ fn a_store_that_fails_is_told_and_one_that_works_again_too() {
     let lines = told(&at.host, "down");
     let shown: Vec<[&Value; 3]> = lines.iter().map(|it| [&it["status"], &it["threshold"], &it["value"]]).collect();
     assert_eq!(shown.len(), 2);
-    assert_eq!((shown[0][0], shown[0][1], shown[1][0], shown[1][2]), (&json!("firing"), &Value::Null, &json!("resolved"), &json!(0)));
+    assert_eq!(
+        (shown[0][0], shown[0][1], shown[1][0], shown[1][2]),
+        (&json!("firing"), &Value::Null, &json!("resolved"), &json!(0))
+    );
     at.sound();
 }
 
@@ -129,7 +132,10 @@ fn a_new_policy_decides_at_once_though_the_old_one_lives_on() {
     assert_eq!((gauge(&at.host, "flood"), counted(&at.host)), (1, (1, 0)));
     // The alert stays, with another threshold: it keeps its state, and resolves by the new one.
     let policy = |alerts: &str| {
-        with_settings(&format!(r#"{}"alerts": [{alerts}],"#, admin_api("")), &rule("per_user", "per_user", 1, 86_400, ""))
+        with_settings(
+            &format!(r#"{}"alerts": [{alerts}],"#, admin_api("")),
+            &rule("per_user", "per_user", 1, 86_400, ""),
+        )
     };
     at.host.reconfigure(&at.id, policy(&FLOOD.replace("\"value\": 2", "\"value\": 500"))).unwrap();
     for _ in 0..4 {
@@ -163,7 +169,9 @@ fn bytes_in_shared_data_that_nobody_wrote_start_alerts_anew() {
     let keys: Vec<Vec<u8>> =
         data.iter().map(|(key, _)| key.to_vec()).filter(|key| key.len() == 9 && key[8] == b'W').collect();
     assert_eq!(keys.len(), 1);
-    for junk in [&b"\xff\xfe"[..], b"", b"{}", b"a b 9 99999999999999999999\n", b"x y 9007199254740991 9007199254740991\nflood"] {
+    for junk in
+        [&b"\xff\xfe"[..], b"", b"{}", b"a b 9 99999999999999999999\n", b"x y 9007199254740991 9007199254740991\nflood"]
+    {
         at.host.put_shared_data("tidegate", &keys[0], junk);
         for _ in 0..6 {
             ten(&at.host, &at.id, "a");

@@ -97,7 +97,14 @@ fn a_firing_and_its_end_are_told_once_by_one_of_five() {
     let fired = body(call);
     assert_eq!(
         (&fired["status"], &fired["alert"], &fired["when"], &fired["rule"], &fired["threshold"], &fired["namespace"]),
-        (&json!("firing"), &json!("flood"), &json!("rejections_per_second_above"), &Value::Null, &json!(2.0), &json!("default"))
+        (
+            &json!("firing"),
+            &json!("flood"),
+            &json!("rejections_per_second_above"),
+            &Value::Null,
+            &json!(2.0),
+            &json!("default")
+        )
     );
     assert!(fired["value"].as_f64().unwrap() >= 9.0, "{fired}");
     assert!(fired["at"].as_str().unwrap().starts_with("2026-01-01T00:00:0"), "{fired}");

@@ -96,10 +96,9 @@ fn a_multiplier_is_a_larger_quota_of_its_own() {
 
 #[test]
 fn a_multiplied_quota_is_what_the_headers_show() {
-    for (name, base, larger) in [
-        ("draft11", "\"api_per_user\";q=3;w=60", "\"api_per_user\";q=7;w=60"),
-        ("legacy", "3", "7"),
-    ] {
+    for (name, base, larger) in
+        [("draft11", "\"api_per_user\";q=3;w=60", "\"api_per_user\";q=7;w=60"), ("legacy", "3", "7")]
+    {
         let header = if name == "legacy" { "x-ratelimit-limit" } else { "ratelimit-policy" };
         let Some(at) = console_of(&policy(&format!(r#""headers": "{name}","#), &per_user())) else { return };
         let shown = |user: &str| {

@@ -83,9 +83,14 @@ fn the_true_top_twenty_of_100_000_are_found_in_memory_that_does_not_grow() {
         }
         // Whoever leads the twentieth by more than the error must be there.
         for client in order.iter().take_while(|client| truth[**client] > truth[order[20]] + bound) {
-            assert!(shown.iter().any(|entry| entry["key"] == name(*client)), "{kind}: client {client} of {}", truth[*client]);
+            assert!(
+                shown.iter().any(|entry| entry["key"] == name(*client)),
+                "{kind}: client {client} of {}",
+                truth[*client]
+            );
         }
-        let found = order[..20].iter().filter(|client| shown.iter().any(|entry| entry["key"] == name(**client))).count();
+        let found =
+            order[..20].iter().filter(|client| shown.iter().any(|entry| entry["key"] == name(**client))).count();
         println!("top 20 of {CLIENTS} {kind}: {found} of the true twenty, error bound {bound}");
         assert_eq!(found, 20, "{kind}");
     }

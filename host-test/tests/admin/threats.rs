@@ -207,7 +207,9 @@ fn four_vms_append_at_once_and_the_chain_is_whole() {
         let append = |worker: usize| {
             let id = id.clone();
             Job::new(worker, move |host| {
-                let body = format!(r#"{{"target_user_id": "u{worker}", "unlimited": true, "reason": "testing", "duration_minutes": 5}}"#);
+                let body = format!(
+                    r#"{{"target_user_id": "u{worker}", "unlimited": true, "reason": "testing", "duration_minutes": 5}}"#
+                );
                 let request = Request::post("/.tidegate/v1/overrides", body.as_bytes());
                 let request = request.header("authorization", format!("Bearer {WRITE}"));
                 let stream = host.request(worker, &id, request.header("content-type", "application/json"));

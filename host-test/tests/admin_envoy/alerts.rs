@@ -59,7 +59,10 @@ fn one_call_when_it_fires_and_one_when_it_resolves() {
     let gauge = |envoy: &Envoy| {
         let text = envoy.prometheus().unwrap();
         let line = text.lines().find(|line| line.starts_with("tidegate_alert_firing{")).unwrap_or_default().to_owned();
-        assert!(line.contains(r#"tidegate_alert="flood""#) && line.contains(r#"tidegate_namespace="watched""#), "{text}");
+        assert!(
+            line.contains(r#"tidegate_alert="flood""#) && line.contains(r#"tidegate_namespace="watched""#),
+            "{text}"
+        );
         line.rsplit(' ').next().unwrap_or_default().to_owned()
     };
     assert_eq!(gauge(&envoy), "1");

@@ -68,8 +68,13 @@ fn idle_and_busy_spells_longer_than_a_seat_leave_the_gauge_right() {
         host.advance(Duration::from_secs(20 + spell * 17));
         assert_eq!(waiting(&host), 0, "spell {spell}");
     }
-    let by_vm: Vec<String> =
-        host.metrics().names().iter().filter(|name| name.contains("waiting_by_vm")).map(|it| (*it).to_owned()).collect();
+    let by_vm: Vec<String> = host
+        .metrics()
+        .names()
+        .iter()
+        .filter(|name| name.contains("waiting_by_vm"))
+        .map(|it| (*it).to_owned())
+        .collect();
     assert_eq!(by_vm.len(), 2, "one seat each, again and again: {by_vm:?}");
     assert!(by_vm.iter().all(|name| host.metrics().gauge(name) == Some(0)));
 }

@@ -5,8 +5,8 @@ use core::cell::RefCell;
 
 use tidegate_engine::admin::runtime::Baseline;
 use tidegate_engine::admin::{hex, number, object, text};
-use tidegate_engine::identity::{Identity, Subject};
 use tidegate_engine::alert::meter::Offenders;
+use tidegate_engine::identity::{Identity, Subject};
 use tidegate_engine::policy::{Alert, Condition, Node, Policy};
 use tidegate_engine::topk::{self, TopK};
 use tidegate_engine::{Decision, Engine, Header, Micros, Readings, Request, Timestamp};

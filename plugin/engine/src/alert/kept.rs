@@ -1,6 +1,8 @@
 //! What all workers share of alerts: whose turn it is to evaluate them, and how far each is. One value, so that whoever
 //! writes it by compare-and-swap has evaluated, and nobody else has. Where it is kept is the filter's.
 
+use core::ops::Add as _;
+
 use super::notice::Notice;
 use super::{Moment, Phase, State};
 use crate::admin::{rfc3339, text};
@@ -37,7 +39,7 @@ impl Kept {
     /// a newer, which need not wait: a host lets the old one live on until its connections have ended.
     pub fn is_turn_of(&self, watcher: &Watcher, now: Timestamp) -> bool {
         // What lies ahead of any clock that wrote it was written before the clock stepped back.
-        let is_sound = self.until <= now + LEASE && self.owner.configured_at <= now;
+        let is_sound = self.until <= now.add(LEASE) && self.owner.configured_at <= now;
         if !is_sound || self.owner.id == watcher.id {
             return true;
         }
@@ -51,7 +53,7 @@ impl Kept {
     /// policy does not have.
     pub fn take_turn(&mut self, watcher: &Watcher, policy: &Policy, now: Timestamp) -> Vec<String> {
         self.owner = watcher.clone();
-        self.until = now + LEASE;
+        self.until = now.add(LEASE);
         let mut before = core::mem::take(&mut self.states);
         for alert in &policy.alerts {
             let known = before.iter().position(|state| state.name == alert.name);

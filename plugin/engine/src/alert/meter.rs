@@ -141,9 +141,7 @@ fn measured(
     let mut top = None;
     let (part, whole) = match when {
         Condition::HitRateAbove(_) => (grown(|totals| totals.limited), grown(|totals| totals.requests)),
-        Condition::RejectionsPerSecondAbove(_) => {
-            (grown(|totals| totals.rejected).saturating_mul(MILLION), span.0)
-        }
+        Condition::RejectionsPerSecondAbove(_) => (grown(|totals| totals.rejected).saturating_mul(MILLION), span.0),
         // Not in millionths: a count.
         Condition::StoreUnhealthy => (grown(|totals| totals.store_failures), MILLION),
         Condition::TopViolatorShareAbove(_) => offenders.map_or((0, 0), |now| {
@@ -215,3 +213,6 @@ fn millionths(value: f64) -> u64 {
     let millionths = (value * 1e6 + 0.5) as u64;
     millionths
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! What a webhook is sent, and how often: at most five tries, 1, 2, 4 and 8 seconds after the one before failed. Sending is
 //! the filter's.
 
+use core::ops::Add as _;
+
 use super::meter::Measure;
 use super::{Event, Moment, State};
 use crate::admin::{hex, line, number, object, rfc3339, text};
@@ -81,12 +83,12 @@ impl State {
     pub fn take_due(&mut self, now: Moment) -> Option<&str> {
         let first = self.outbox.first_mut()?;
         // A clock that stepped back must not keep it for longer than it may be kept.
-        first.due = first.due.min(now.steady + UNKNOWN_AFTER);
+        first.due = first.due.min(now.steady.add(UNKNOWN_AFTER));
         if first.due > now.steady {
             return None;
         }
         first.tries = first.tries.saturating_add(1);
-        first.due = now.steady + UNKNOWN_AFTER;
+        first.due = now.steady.add(UNKNOWN_AFTER);
         Some(&first.body)
     }
 
@@ -96,7 +98,7 @@ impl State {
         if !is_taken && first.tries < TRIES {
             // 1, 2, 4, 8.
             let seconds = (1..first.tries).fold(1, |seconds: u64, _| seconds.saturating_mul(2));
-            first.due = now.steady + Micros::from_secs(seconds);
+            first.due = now.steady.add(Micros::from_secs(seconds));
             return Some(Fate::Waits);
         }
         self.outbox.remove(0);

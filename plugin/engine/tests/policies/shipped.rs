@@ -48,10 +48,7 @@ fn the_policy_with_alerts_has_one_of_each_kind() {
     let (_, text) = shipped().into_iter().find(|(name, _)| name == "alerts").unwrap();
     let policy = parse(&text).unwrap();
     let kinds: Vec<&str> = policy.alerts.iter().map(|alert| alert.when.word()).collect();
-    assert_eq!(
-        kinds,
-        ["hit_rate_above", "rejections_per_second_above", "store_unhealthy", "top_violator_share_above"]
-    );
+    assert_eq!(kinds, ["hit_rate_above", "rejections_per_second_above", "store_unhealthy", "top_violator_share_above"]);
     assert_eq!(policy.alerts.iter().filter(|alert| alert.webhook.is_some()).count(), 2);
 }
 

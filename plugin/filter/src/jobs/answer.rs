@@ -71,9 +71,5 @@ fn response(answer: &Answer) -> Node {
         Ok(body) => ("body", text(body)),
         Err(_) => ("body_hex", text(&hex(&answer.body))),
     };
-    object(&mut [
-        ("status", number(answer.status.into())),
-        ("content_type", text(&answer.content_type)),
-        (name, body),
-    ])
+    object(&mut [("status", number(answer.status.into())), ("content_type", text(&answer.content_type)), (name, body)])
 }
