@@ -123,7 +123,7 @@ impl KeyedCell {
             enforced: self.enforced,
             limited: wait > Micros::ZERO,
             relief: if reserved { Relief::Reserved(wait) } else { Relief::None },
-            rate: 0,
+            rate: self.request.quota.rate.get(),
             remaining,
             reset_after,
             retry_after: wait.saturating_sub(self.request.reach()),
