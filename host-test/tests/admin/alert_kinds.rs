@@ -44,7 +44,7 @@ fn a_hit_rate_is_that_of_its_rule_and_no_traffic_ends_it() {
     assert_eq!(firing(&at.host), [0, 0, 0]);
     let lines = told(&at.host, "tight");
     assert_eq!(lines.len(), 2);
-    assert_eq!((&lines[0]["rule"], &lines[1]["value"]), (&json!("tight"), &json!(0.0)));
+    assert_eq!((&lines[0]["rule"], &lines[1]["value"]), (&json!("tight"), &json!(0)));
     at.sound();
 }
 

@@ -102,14 +102,14 @@ fn a_firing_and_its_end_are_told_once_by_one_of_five() {
             &json!("flood"),
             &json!("rejections_per_second_above"),
             &Value::Null,
-            &json!(2.0),
+            &json!(2),
             &json!("default")
         )
     );
     assert!(fired["value"].as_f64().unwrap() >= 9.0, "{fired}");
     assert!(fired["at"].as_str().unwrap().starts_with("2026-01-01T00:00:0"), "{fired}");
     let shown = at.get("/v1/status")["alerts"][0].clone();
-    assert_eq!((&shown["name"], &shown["state"], &shown["value"]), (&json!("flood"), &json!("firing"), &json!(10.0)));
+    assert_eq!((&shown["name"], &shown["state"], &shown["value"]), (&json!("flood"), &json!("firing"), &json!(10)));
     assert_eq!(gauge(&at.host, "flood"), 1);
     for _ in 0..30 {
         second(&at.host);

@@ -87,8 +87,8 @@ impl Condition {
         }
     }
 
-    /// What must be exceeded; `None` where the store fails or does not.
-    pub fn threshold(self) -> Option<f64> {
+    /// What must be exceeded, in millionths; `None` where the store fails or does not.
+    pub fn threshold(self) -> Option<u64> {
         match self {
             Self::HitRateAbove(value) | Self::RejectionsPerSecondAbove(value) | Self::TopViolatorShareAbove(value) => {
                 Some(value)

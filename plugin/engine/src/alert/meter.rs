@@ -154,7 +154,7 @@ fn measured(
     };
     let scaled = u128::from(part).saturating_mul(MILLION.into());
     let value = u64::try_from(scaled.checked_div(whole.into()).unwrap_or(0)).unwrap_or(u64::MAX);
-    let limit = u128::from(millionths(when.threshold().unwrap_or(0.0))).saturating_mul(whole.into());
+    let limit = u128::from(when.threshold().unwrap_or(0)).saturating_mul(whole.into());
     Measure { value, is_above: whole > 0 && scaled > limit, top }
 }
 
@@ -205,13 +205,6 @@ impl Seen {
             }
         }
     }
-}
-
-/// A threshold in millionths; the policy's are at most 10^7.
-fn millionths(value: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-    let millionths = (value * 1e6 + 0.5) as u64;
-    millionths
 }
 
 #[cfg(test)]

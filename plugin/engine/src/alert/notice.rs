@@ -125,15 +125,14 @@ impl Alert {
     pub(super) fn shown(&self, as_what: &str, rule: Option<&str>, value: Option<u64>) -> Vec<(String, Node)> {
         let shown = |value: u64| match self.when {
             Condition::StoreUnhealthy => number(value),
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^53 millionths, and only shown")]
-            _ => Node::Number(value as f64 / 1e6),
+            _ => Node::of_millionths(value),
         };
         vec![
             (as_what.to_owned(), text(&self.name)),
             ("when".to_owned(), text(self.when.word())),
             ("rule".to_owned(), rule.map_or(Node::Null, text)),
             ("value".to_owned(), value.map_or(Node::Null, shown)),
-            ("threshold".to_owned(), self.when.threshold().map_or(Node::Null, Node::Number)),
+            ("threshold".to_owned(), self.when.threshold().map_or(Node::Null, Node::of_millionths)),
         ]
     }
 }

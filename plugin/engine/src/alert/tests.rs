@@ -184,7 +184,7 @@ fn alerts_keep_their_state_over_a_new_policy_and_those_that_go_are_named() {
         shown,
         r#"[{"name":"a","when":"store_unhealthy","rule":null,"value":1000000,"threshold":null,"state":"firing","since":"2027-01-15T08:00:02.000000Z"},"#
             .to_owned()
-            + r#"{"name":"b","when":"hit_rate_above","rule":"r","value":1.0,"threshold":0.5,"state":"firing","since":"2027-01-15T08:00:02.000000Z"}]"#
+            + r#"{"name":"b","when":"hit_rate_above","rule":"r","value":1,"threshold":0.5,"state":"firing","since":"2027-01-15T08:00:02.000000Z"}]"#
     );
     let after = policy(r#"{"name": "c", "when": "store_unhealthy"}, {"name": "b", "when": "store_unhealthy"}"#);
     let mut kept = Kept::read(&kept.bytes());

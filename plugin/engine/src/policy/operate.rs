@@ -41,7 +41,7 @@ pub struct AdminToken {
 }
 
 /// One alert.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// Unique within the policy.
     pub name: String,
@@ -57,17 +57,17 @@ pub struct Alert {
     pub webhook: Option<Webhook>,
 }
 
-/// What an alert watches.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What an alert watches; thresholds are in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The share of requests that are limited exceeds this, up to 1.
-    HitRateAbove(f64),
+    HitRateAbove(u64),
     /// Rejections a second exceed this.
-    RejectionsPerSecondAbove(f64),
+    RejectionsPerSecondAbove(u64),
     /// The store fails.
     StoreUnhealthy,
     /// The share of rejections that one client causes exceeds this, up to 1.
-    TopViolatorShareAbove(f64),
+    TopViolatorShareAbove(u64),
 }
 
 /// Where an alert is sent.
@@ -159,12 +159,13 @@ impl Condition {
         }
         let is_share = when != "rejections_per_second_above";
         let allowed = if is_share { "a share above 0, up to 1" } else { "rejections a second" };
-        let Some(value) = node.get("value").and_then(Node::number) else {
+        let value = node.get("value").and_then(Node::millionths).and_then(|value| u64::try_from(value).ok());
+        let Some(value) = value else {
             let allowed = format!("\"value\": {allowed}, as {} needs it", quoted(when));
             mistakes.add(Mistake::new(pointer, "no \"value\"", allowed));
             return None;
         };
-        if is_share && value > 1.0 {
+        if is_share && value > 1_000_000 {
             let found = node.get("value").map(Node::to_json).unwrap_or_default();
             mistakes.add(Mistake::new(&format!("{pointer}/value"), found, allowed));
             return None;

@@ -11,7 +11,7 @@ fn totals(requests: u64, limited: u64) -> Totals {
 #[test]
 fn a_hit_rate_is_that_of_the_last_five_to_ten_seconds() {
     let mut meter = Meter::default();
-    let mut measure = |second, totals| meter.measure(Condition::HitRateAbove(0.25), at(second).steady, totals, None);
+    let mut measure = |second, totals| meter.measure(Condition::HitRateAbove(250_000), at(second).steady, totals, None);
     assert_eq!(measure(0, totals(1_000_000, 900_000)), None, "what was before is not measured");
     let value = |measure: Option<Measure>| measure.map(|measure| (measure.value, measure.is_above));
     assert_eq!(value(measure(1, totals(1_000_004, 900_001))), Some((250_000, false)), "a quarter is not above it");
@@ -27,7 +27,7 @@ fn a_hit_rate_is_that_of_the_last_five_to_ten_seconds() {
 #[test]
 fn rates_are_compared_exactly() {
     // 3 rejections in 2 seconds are 1.5 a second.
-    for (threshold, is_above) in [(1.499_999, true), (1.5, false), (1.500_001, false)] {
+    for (threshold, is_above) in [(1_499_999, true), (1_500_000, false), (1_500_001, false)] {
         let mut meter = Meter::default();
         let when = Condition::RejectionsPerSecondAbove(threshold);
         meter.measure(when, at(10).steady, totals(0, 0), None);
@@ -35,7 +35,7 @@ fn rates_are_compared_exactly() {
         assert_eq!((measure.value, measure.is_above), (1_500_000, is_above), "{threshold}");
     }
     let mut meter = Meter::default();
-    let when = Condition::RejectionsPerSecondAbove(10_000_000.0);
+    let when = Condition::RejectionsPerSecondAbove(10_000_000_000_000);
     meter.measure(when, at(0).steady, totals(0, 0), None);
     let measure = meter.measure(when, at(1).steady, totals(u64::MAX, u64::MAX), None).unwrap();
     assert!(measure.is_above, "saturates, and does not wrap");
@@ -61,7 +61,7 @@ fn a_failing_store_is_any_request_that_did_without_it() {
 #[test]
 fn counters_that_are_reset_and_clocks_that_step_back_begin_anew() {
     let mut meter = Meter::default();
-    let when = Condition::HitRateAbove(0.5);
+    let when = Condition::HitRateAbove(500_000);
     meter.measure(when, at(100).steady, totals(1_000, 1_000), None);
     assert!(meter.measure(when, at(101).steady, totals(1_010, 1_010), None).unwrap().is_above);
     assert_eq!(meter.measure(when, at(102).steady, totals(3, 0), None), None, "a reset");
@@ -93,7 +93,7 @@ fn offenders(sketches: &[TopK; 2], rule: Option<&str>) -> Offenders<'static> {
 
 #[test]
 fn the_top_violator_is_whoever_is_refused_most_now_and_not_ever() {
-    let when = Condition::TopViolatorShareAbove(0.5);
+    let when = Condition::TopViolatorShareAbove(500_000);
     let mut sketches = [TopK::default(), TopK::default()];
     let mut refused = refuse(&mut sketches, "r", &[("old", "10.0.0.1", 5_000)]);
     let mut meter = Meter::default();
@@ -129,7 +129,7 @@ fn the_top_violator_is_whoever_is_refused_most_now_and_not_ever() {
 
 #[test]
 fn a_flood_of_keys_makes_no_top_violator() {
-    let when = Condition::TopViolatorShareAbove(0.1);
+    let when = Condition::TopViolatorShareAbove(100_000);
     let mut sketches = [TopK::default(), TopK::default()];
     let mut meter = Meter::default();
     let (mut refused, mut seed) = (0, 7);
