@@ -36,13 +36,13 @@ fn a_grant_ends_at_its_second_on_both_workers() {
     // it does not.
     while now_ms() < after + 62_000 {
         for client in clients {
-            let sent = now_ms();
+            let asked_at = now_ms();
             let status = send(client);
             if now_ms() < before + 60_000 {
-                assert_eq!(status, 200, "{} ms before its end", before + 60_000 - sent);
+                assert_eq!(status, 200, "{} ms before its end", before + 60_000 - asked_at);
             }
-            if sent > after + 60_000 {
-                assert_eq!(status, 429, "{} ms after its end", sent - after - 60_000);
+            if asked_at > after + 60_000 {
+                assert_eq!(status, 429, "{} ms after its end", asked_at - after - 60_000);
                 late += 1;
             }
         }

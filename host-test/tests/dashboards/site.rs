@@ -49,6 +49,7 @@ fn policy() -> Value {
             rule("graceful", 5, 3600, json!({"type": "graceful", "respond": {"status": 200, "body": "less"}})),
             shadow,
         ],
+        "alerts": [{"name": "flood", "when": "rejections_per_second_above", "value": 1}],
     })
 }
 

@@ -295,6 +295,7 @@ pub fn stats_tags() -> Value {
             "regex": r"^wasmcustom\.tidegate\.[^.]+\.(?:verdicts_total\.[^.]+|requests_total|table_given_up_total|store_calls_total)(\.([^.]+))$",
         },
         {"tag_name": "tidegate_alert", "regex": r"^wasmcustom\.tidegate\.[^.]+\.alert_firing(\.([^.]+))$"},
+        {"tag_name": "tidegate_vm", "regex": r"^wasmcustom\.tidegate\.[^.]+\.waiting_by_vm(\.([^.]+))$"},
         {"tag_name": "wasm_plugin", "regex": r"^wasm\.((.+)\.)vm_reload"},
         {"tag_name": "ecds_resource", "regex": r"^extension_config_discovery\.http_filter\.((.+)\.)[a-z_]+$"},
     ])
