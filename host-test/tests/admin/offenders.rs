@@ -69,8 +69,8 @@ fn the_true_top_twenty_of_100_000_are_found_in_memory_that_does_not_grow() {
     order.sort_by_key(|client| std::cmp::Reverse(truth[*client]));
     // Each worker's sketch is wrong by at most its rejections / 256; both together.
     let bound = (CLIENTS + ZIPF) as u64 / 256 + 2;
-    let clients: [(&str, fn(usize) -> String); 2] = [("users", |client| format!("user-{client}")), ("ips", address)];
-    for (kind, name) in clients {
+    for kind in ["users", "ips"] {
+        let name = |client: usize| if kind == "users" { format!("user-{client}") } else { address(client) };
         let shown = metrics["rules"]["closed"]["violations"][kind].as_array().unwrap();
         assert_eq!(shown.len(), 20);
         for entry in shown {
