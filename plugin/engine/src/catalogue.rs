@@ -7,7 +7,8 @@ use core::fmt;
 
 use crate::algorithm::{Algorithm, FIXED_WINDOW, LEAKY_BUCKET, SLIDING_WINDOW, TOKEN_BUCKET};
 use crate::policy::format::options::{GRACEFUL, QUEUE, REJECT, THROTTLE};
-use crate::policy::{Member, Mistake, Node};
+
+use crate::policy::{Member, Mistake, Node, for_editors};
 use crate::strategy::Strategy;
 
 /// The algorithms and strategies that a policy can name.
@@ -37,31 +38,31 @@ pub struct StrategyKind {
 static BUILT_IN: [StrategyKind; 5] = [
     StrategyKind {
         name: "retry_after",
-        doc: "Refuses the request and says when to come back.",
+        doc: for_editors("Refuses the request and says when to come back."),
         options: REJECT,
         build: |node, _| Ok(build::reject(node, true)),
     },
     StrategyKind {
         name: "hard",
-        doc: "Refuses the request without saying when to come back.",
+        doc: for_editors("Refuses the request without saying when to come back."),
         options: REJECT,
         build: |node, _| Ok(build::reject(node, false)),
     },
     StrategyKind {
         name: "throttle",
-        doc: "Holds the request until the algorithm admits it, then forwards it.",
+        doc: for_editors("Holds the request until the algorithm admits it, then forwards it."),
         options: THROTTLE,
         build: |node, _| Ok(build::throttle(node)),
     },
     StrategyKind {
         name: "queue",
-        doc: "Answers 202 with a ticket and carries the request out later, at the rule's rate.",
+        doc: for_editors("Answers 202 with a ticket and carries the request out later, at the rule's rate."),
         options: QUEUE,
         build: |node, _| Ok(build::queue(node)),
     },
     StrategyKind {
         name: "graceful",
-        doc: "Answers in a reduced form instead of refusing.",
+        doc: for_editors("Answers in a reduced form instead of refusing."),
         options: GRACEFUL,
         build: build::graceful,
     },

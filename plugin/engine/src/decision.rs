@@ -172,21 +172,19 @@ pub(crate) fn decide(policy: &Policy, mut verdicts: Vec<Verdict>, reason: Reason
 /// The strictest action over the limited, enforced rules; among equally strict ones that of the larger `priority`, then
 /// the first in the policy. What waits waits for the longest of the reservations.
 fn strictest(policy: &Policy, verdicts: &[Verdict], reason: Reason) -> Option<(Action, Denial)> {
-    let limited: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.limited && verdict.enforced).collect();
+    let priority = |verdict: &Verdict| policy.rules.get(verdict.rule).map(|rule| rule.priority);
+    // There are few, and the standard library's sorts are each some kilobytes of the .wasm.
+    let mut limited: Vec<&Verdict> = Vec::new();
+    for verdict in verdicts.iter().filter(|verdict| verdict.limited && verdict.enforced) {
+        let at = limited.partition_point(|other| priority(other) >= priority(verdict));
+        limited.insert(at, verdict);
+    }
     let retry_after = limited.iter().map(|verdict| verdict.retry_after).max()?;
     let longest = limited.iter().filter_map(|verdict| match verdict.relief {
         Relief::Reserved(wait) => Some(wait),
         Relief::None | Relief::BelowCeiling => None,
     });
     let longest = longest.max().unwrap_or_default();
-    let priority = |verdict: &Verdict| policy.rules.get(verdict.rule).map(|rule| rule.priority);
-    // There are few, and the standard library's sorts are each some kilobytes of the .wasm.
-    let mut ordered: Vec<&Verdict> = Vec::with_capacity(limited.len());
-    for verdict in limited {
-        let at = ordered.partition_point(|before| priority(before) >= priority(verdict));
-        ordered.insert(at, verdict);
-    }
-    let limited = ordered;
     let names: Vec<&str> =
         limited.iter().filter_map(|verdict| policy.rules.get(verdict.rule)).map(|rule| rule.name.as_str()).collect();
     let mut chosen: Option<(Action, Denial)> = None;

@@ -16,8 +16,9 @@ use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Identity, Subject};
 use crate::matching::{Match, Matcher, Obstacle, fixed_subjects};
-use crate::policy::{Anonymous, OnStoreError, Policy, Rule, Scope, UserSource};
+use crate::policy::{Anonymous, OnStoreError, Policy, Rule, Scope, Store, UserSource};
 use crate::request::Request;
+use crate::sorted::Sorted;
 use crate::strategy::{Reason, Relief};
 use crate::table::WAYS;
 use crate::time::{Micros, Timestamp};
@@ -37,8 +38,8 @@ struct Lifted {
     granted: Granted,
     /// The quotas of rules that a grant multiplies, sorted by rule and millionths.
     enlarged: Vec<((usize, u64), Counted)>,
-    /// The same, sorted by id.
-    by_id: Vec<Limit>,
+    /// The same, by id.
+    by_id: Sorted<u64, Limit>,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,8 @@ struct Parts {
     matcher: Matcher,
     /// What each rule counts, in the policy's order.
     counted: Vec<Counted>,
-    /// The same, sorted by id.
-    by_id: Vec<Limit>,
+    /// What this proxy's own cells count, by id: the same, or the shares that stand in for a store elsewhere.
+    by_id: Sorted<u64, Limit>,
     /// The lower-case names of request headers that only strategies may set.
     reserved_headers: Vec<String>,
     /// Into how many groups the rules fall, see [`CellRequest::group`].
@@ -123,9 +124,8 @@ impl Engine {
     pub fn new(policy: Policy) -> Self {
         let matcher = Matcher::new(&policy);
         let counted: Vec<Counted> = policy.rules.iter().map(Counted::of).collect();
-        let mut by_id: Vec<Limit> = counted.iter().flat_map(Counted::limits).collect();
-        sort_by_id(&mut by_id);
-        let ids: Vec<u64> = by_id.iter().map(|limit| limit.id).collect();
+        let ids: Vec<u64> = counted.iter().flat_map(Counted::limits).map(|limit| limit.id).collect();
+        let by_id = Sorted::of(own_cells(&policy, &counted).map(|(_, limit)| (limit.id, limit)));
         let mut reserved_headers: Vec<String> = Vec::new();
         for name in policy.rules.iter().flat_map(|rule| rule.strategy.request_headers()) {
             if !reserved_headers.iter().any(|known| known == name) {
@@ -146,8 +146,8 @@ impl Engine {
         let enlarge =
             |pair: (usize, u64)| Some((pair, self.parts.counted.get(pair.0)?.times(rules.get(pair.0)?, pair.1)));
         let enlarged: Vec<_> = granted.multiplied(rules.len()).into_iter().filter_map(enlarge).collect();
-        let mut by_id: Vec<Limit> = enlarged.iter().flat_map(|(_, counted)| counted.limits()).collect();
-        sort_by_id(&mut by_id);
+        let limits = enlarged.iter().flat_map(|(_, counted)| counted.limits());
+        let by_id = Sorted::of(limits.map(|limit| (limit.id, limit)));
         Self { parts: Arc::clone(&self.parts), lifted: Arc::new(Lifted { granted, enlarged, by_id }) }
     }
 
@@ -182,21 +182,18 @@ impl Engine {
 
     /// The algorithm and quota that count the cells of `id`; `None` where no rule does.
     pub fn limit_by_id(&self, id: u64) -> Option<(&'static dyn Algorithm, &Quota)> {
-        [&self.parts.by_id, &self.lifted.by_id].into_iter().find_map(|limits| {
-            let position = limits.binary_search_by_key(&id, |limit| limit.id).ok()?;
-            limits.get(position).map(|limit| (limit.algorithm, &limit.quota))
-        })
+        [&self.parts.by_id, &self.lifted.by_id]
+            .into_iter()
+            .find_map(|limits| limits.get(&id).map(|limit| (limit.algorithm, &limit.quota)))
     }
 
     /// Every subject that no client chooses, with the id of the cells that count it: they can be made ahead.
     pub fn fixed_cells(&self) -> Vec<(Subject, u64)> {
-        let identity = &self.policy().identity;
-        let rules = self.policy().rules.iter().zip(&self.parts.counted);
-        let of_rule = |(rule, counted): (&Rule, &Counted)| {
-            let subjects: Vec<Subject> = fixed_subjects(rule, identity).collect();
-            counted.limits().flat_map(|limit| subjects.clone().into_iter().map(move |one| (one, limit.id))).collect()
-        };
-        rules.flat_map(|pair| -> Vec<(Subject, u64)> { of_rule(pair) }).collect()
+        let policy = self.policy();
+        let cells = own_cells(policy, &self.parts.counted);
+        cells
+            .flat_map(|(rule, limit)| fixed_subjects(rule, &policy.identity).map(move |subject| (subject, limit.id)))
+            .collect()
     }
 
     /// The index of each rule that does not apply to a request, with the first of its conditions that is not met.
@@ -372,6 +369,13 @@ impl Pending {
         self.claims.iter().map(|claim| (claim.rule, claim.part == Part::Ceiling))
     }
 
+    /// The longest body that this request may be queued with; `None` where no rule can queue it.
+    pub fn longest_queued_body(&self) -> Option<usize> {
+        let cells = self.claims.iter().zip(&self.acquire.cells).filter(|(_, cell)| cell.must && cell.may_wait);
+        let rules = cells.filter_map(|(claim, _)| self.engine.policy().rules.get(claim.rule));
+        rules.filter_map(|rule| rule.strategy.queue().map(|queue| queue.max_body_bytes)).max()
+    }
+
     /// Takes away from cells the right to wait, where `has_room` says no for the rule and its cell. To be called before
     /// the acquire: a request that nobody can hold must not reserve.
     pub fn keep_waiting_only_where(&mut self, mut has_room: impl FnMut(&Rule, &CellRequest, &Subject) -> bool) {
@@ -437,23 +441,14 @@ fn cell_id(name: &str, tag: u64, ppm: u64) -> u64 {
     digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte))
 }
 
-/// Sorts by id: comb sort (Lacey and Box 1991), because the standard library's sorts are each some kilobytes of the .wasm.
-/// Bubble sort over a gap that shrinks by 1.3 until it is 1 and nothing is swapped: 1,000 rules take about 30 passes.
-fn sort_by_id(limits: &mut [Limit]) {
-    let mut gap = limits.len();
-    let mut is_sorted = false;
-    while gap > 1 || !is_sorted {
-        gap = (gap.saturating_mul(10) / 13).max(1);
-        is_sorted = true;
-        for low in 0..limits.len().saturating_sub(gap) {
-            let high = low.saturating_add(gap);
-            let id = |at: usize| limits.get(at).map(|limit| limit.id);
-            if id(low) > id(high) {
-                limits.swap(low, high);
-                is_sorted = false;
-            }
-        }
-    }
+/// What this proxy's own cells count, rule by rule: the quotas, or where a store elsewhere counts those, the shares that
+/// stand in for it.
+fn own_cells<'p>(policy: &'p Policy, counted: &'p [Counted]) -> impl Iterator<Item = (&'p Rule, Limit)> {
+    let is_elsewhere = matches!(policy.store, Store::Redis(_));
+    policy.rules.iter().zip(counted).flat_map(move |(rule, counted)| {
+        let ppm = if is_elsewhere { rule.local_share_ppm } else { direct::WHOLE };
+        counted.limits().map(move |limit| (rule, direct::share(limit, ppm)))
+    })
 }
 
 fn looks_at_addresses(policy: &Policy) -> bool {

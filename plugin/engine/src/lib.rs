@@ -25,6 +25,7 @@ pub mod replay;
 mod request;
 mod response;
 pub mod scenario;
+pub mod sorted;
 pub mod strategy;
 pub mod table;
 mod template;

@@ -11,7 +11,6 @@ pub(crate) mod json;
 mod lint;
 mod locate;
 pub(crate) mod mistake;
-mod not_built_yet;
 mod operate;
 mod relations;
 mod rule;
@@ -30,7 +29,7 @@ pub use operate::{AdminApi, AdminToken, Alert, Condition, Webhook};
 pub use rule::{OnStoreError, Rule, Scope};
 pub use schema::schema_json;
 pub use secret::Secret;
-pub use shape::{Kind, Member, Presence, Shape, TextKind};
+pub use shape::{Kind, Member, Presence, Shape, TextKind, for_editors};
 pub use store::{Breaker, Credentials, Protocol, Redis, Store};
 
 use crate::catalogue::Catalogue;
@@ -100,7 +99,6 @@ impl Policy {
         walk::check(&document, &format::DOCUMENT, catalogue, &mut mistakes);
         fill::fill(&mut document, &format::DOCUMENT, catalogue);
         let policy = build::build(&document, catalogue, &mut mistakes);
-        not_built_yet::refuse(&document, &mut mistakes);
         match policy {
             Some(mut policy) if mistakes.is_empty() => {
                 policy.warnings = lint::warnings(&policy, &document);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::exchange::Exchange;
 use crate::root::Root;
-use crate::sorted::Sorted;
+use tidegate_engine::sorted::Sorted;
 
 /// What the host does with headers after a callback. The numbers are the ABI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,14 @@ extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_http_call_response(id: u32, token: u32, headers: u32, _: usize, _: u32) {
-    with_root(id, (), |root| root.call_answered(token, headers));
+    with((), |contexts| {
+        let Some(root) = contexts.roots.get_mut(&id) else { return };
+        let Some(answered) = root.call_answered(token, headers) else { return };
+        match contexts.exchanges.get_mut(&answered.exchange) {
+            Some(exchange) => exchange.answered(answered),
+            None => root.give_back(answered),
+        }
+    });
 }
 
 #[unsafe(no_mangle)]

@@ -11,12 +11,12 @@ use tidegate_engine::alert::meter::{Measure, Meter, Totals};
 use tidegate_engine::alert::notice::{Fate, TIMEOUT_MS};
 use tidegate_engine::alert::{Event, Moment, Phase, State};
 use tidegate_engine::policy::{Alert, Condition, Node, Policy, Webhook};
+use tidegate_engine::sorted::Sorted;
 use tidegate_engine::topk;
 use tidegate_engine::{Micros, Timestamp};
 
 use crate::host::{self, IF_ABSENT, Level, Map, Metric, MetricKind, Status, define_metric};
 use crate::root::Deployment;
-use crate::sorted::Sorted;
 
 /// How often alerts are evaluated.
 const EVERY: Micros = Micros::from_secs(1);

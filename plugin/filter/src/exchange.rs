@@ -1,5 +1,6 @@
 //! One HTTP exchange: tells the engine of the request, asks the counters, does what was decided.
 
+mod asking;
 mod calling;
 mod collecting;
 mod headers;
@@ -7,11 +8,13 @@ mod headers;
 use std::rc::Rc;
 
 use tidegate_engine::strategy::{Action, Reduced};
-use tidegate_engine::{DEGRADED, Decision, Header, Micros, Request, Reservation, Response, Step, Timestamp};
+use tidegate_engine::{DEGRADED, Decision, Header, Micros, Reservation, Response, Timestamp};
 
 use crate::abi::{AfterBody, AfterHeaders};
-use crate::exchange::calling::Calling;
+use crate::exchange::asking::{Asked, Asking};
+use crate::exchange::calling::{Calling, Looking};
 use crate::exchange::collecting::Collecting;
+use crate::fleet::Charged;
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
 use crate::waiting::{Key, Seat};
@@ -23,6 +26,8 @@ pub(crate) struct Exchange {
     deployment: Rc<Deployment>,
     state: State,
     answer: Answer,
+    /// What the fleet's store charged for it; `None` where this proxy's own cells, or leases, did.
+    charged_elsewhere: Option<Charged>,
 }
 
 /// How far the request is.
@@ -30,12 +35,16 @@ pub(crate) struct Exchange {
 enum State {
     /// It goes on, or was never stopped.
     Passing,
+    /// The fleet's store is asked whether it may pass.
+    Asking(Asking),
     /// It waits for its reserved moment.
     Held { seat: Seat, reservation: Box<Reservation> },
     /// Its body is being read, to be queued.
     Collecting(Box<Collecting>),
     /// It is a call of the admin API whose body is being read.
     Calling(Box<Calling>),
+    /// It is a call of the admin API that waits for the fleet's store.
+    Looking(Box<Looking>),
     /// It is answered here.
     Answered,
 }
@@ -52,7 +61,7 @@ enum Answer {
 
 impl Exchange {
     pub(crate) fn new(id: u32, deployment: Rc<Deployment>) -> Self {
-        Self { id, deployment, state: State::Passing, answer: Answer::Upstream(Vec::new()) }
+        Self { id, deployment, state: State::Passing, answer: Answer::Upstream(Vec::new()), charged_elsewhere: None }
     }
 
     /// Decides a request when its headers have come.
@@ -75,16 +84,26 @@ impl Exchange {
             return after;
         }
         self.deployment.refresh(now);
-        let mut decision = self.deployment.decide(&lines, now);
+        match self.deployment.ask(self.id, &lines, now) {
+            Asked::Decided(decision) => self.act(*decision, &lines, is_whole, now),
+            Asked::Elsewhere { collects } => {
+                self.state = State::Asking(Asking::new(is_whole, collects));
+                AfterHeaders::Stop
+            }
+        }
+    }
+
+    /// Does what was decided over a request whose headers can still be changed.
+    fn act(&mut self, mut decision: Decision, lines: &[Header<'_>], is_whole: bool, now: Timestamp) -> AfterHeaders {
         self.deployment.counters.count(&decision);
-        self.deployment.note(&decision, &lines, now);
+        self.deployment.note(&decision, lines, now);
         tell_access_log(&self.deployment, &decision, now);
         if let Some(response) = decision.response.take() {
             if let (Action::Respond(_), Some(reservation)) = (&decision.action, &decision.reservation) {
                 // A strategy of one's own may refuse what its rule could have held.
-                self.deployment.table.give_back(reservation);
+                self.give_back(reservation);
             }
-            return self.respond(&response, decision.outcome(), &lines);
+            return self.respond(&response, decision.outcome(), lines);
         }
         self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));
         match (&decision.action, decision.reservation) {
@@ -96,7 +115,7 @@ impl Exchange {
                     Vec::new(),
                     host::steady() + collecting::BODY_WITHIN,
                 );
-                let collecting = Collecting::new(&self.deployment, rule, &lines, now + *wait, (seat, reservation));
+                let collecting = Collecting::new(&self.deployment, rule, lines, now + *wait, (seat, reservation));
                 self.collect(collecting, is_whole, now)
             }
             (Action::Degrade(Reduced::Forward { headers, path }), _) => {
@@ -112,7 +131,8 @@ impl Exchange {
     pub(crate) fn request_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
         match &self.state {
             State::Passing => AfterBody::Continue,
-            State::Held { .. } | State::Answered => AfterBody::Hold,
+            State::Held { .. } | State::Looking(_) | State::Answered => AfterBody::Hold,
+            State::Asking(_) => self.body_while_asking(size, is_whole),
             State::Calling(_) => self.call_body(size, is_whole),
             State::Collecting(collecting) if size > collecting.max_body_bytes => {
                 self.refuse_queued(413, "The request body is larger than this queue takes.");
@@ -136,6 +156,9 @@ impl Exchange {
         if let State::Collecting(collecting) = &self.state {
             let size = collecting.max_body_bytes;
             self.enqueue(size);
+        }
+        if let State::Asking(asking) = &mut self.state {
+            asking.ended();
         }
         self.call_ended();
         if matches!(self.state, State::Passing) { AfterHeaders::Continue } else { AfterHeaders::Stop }
@@ -178,30 +201,38 @@ impl Exchange {
                 host::log(Level::Error, collecting::NO_BODY);
                 self.refuse_call();
             }
-            State::Passing | State::Answered => {}
+            State::Passing | State::Asking(_) | State::Looking(_) | State::Answered => {}
         }
     }
 
     /// The exchange is over. A client that left while it was held frees its place, and gives back what it had reserved.
     pub(crate) fn done(&mut self) {
-        let deployment = &self.deployment;
-        match core::mem::replace(&mut self.state, State::Passing) {
+        let deployment = Rc::clone(&self.deployment);
+        match core::mem::replace(&mut self.state, State::Answered) {
             State::Held { seat, reservation } if deployment.waiting.borrow_mut().leave(seat) => {
                 deployment.held.leave();
                 deployment.counters.abandoned.add(1);
-                deployment.table.give_back(&reservation);
+                self.give_back(&reservation);
                 deployment.keep_ticking(host::now(), false);
             }
             State::Collecting(collecting) => {
                 deployment.waiting.borrow_mut().leave(collecting.seat);
                 deployment.jobs.collected(&collecting.rule);
                 deployment.counters.abandoned.add(1);
-                deployment.table.give_back(&collecting.reservation);
+                self.give_back(&collecting.reservation);
             }
             State::Calling(calling) => {
                 deployment.waiting.borrow_mut().leave(calling.seat);
             }
-            State::Held { .. } | State::Passing | State::Answered => {}
+            State::Held { .. } | State::Passing | State::Asking(_) | State::Looking(_) | State::Answered => {}
+        }
+    }
+
+    /// Gives back what is charged for this request, where it was charged.
+    fn give_back(&self, reservation: &Reservation) {
+        match (&self.deployment.fleet, &self.charged_elsewhere) {
+            (Some(fleet), Some(charged)) => fleet.give_back(charged, &reservation.acquire),
+            _ => self.deployment.table.give_back(reservation),
         }
     }
 
@@ -229,33 +260,6 @@ impl Exchange {
 }
 
 impl Deployment {
-    fn decide(&self, headers: &[Header<'_>], now: Timestamp) -> Decision {
-        let engine = self.engine();
-        let peer =
-            if engine.needs_peer() { host::property(["source", "address"]).unwrap_or_default() } else { Vec::new() };
-        let metadata: Vec<Vec<u8>> = engine.metadata_sources().map(metadata).collect();
-        let request = Request { headers, peer: &peer, metadata: &metadata };
-        let mut step = engine.check(&request, now);
-        loop {
-            step = match step {
-                Step::Done(decision) => return decision,
-                Step::Pending(mut pending) => {
-                    let waiting = self.waiting.borrow();
-                    pending.keep_waiting_only_where(|rule, cell, subject| {
-                        let key = (cell.rule_id, self.table.fingerprint(subject));
-                        let may_be_held = rule.strategy.room().is_none_or(|room| waiting.has_room(key, room));
-                        may_be_held && rule.strategy.queue().is_none_or(|queue| self.jobs.has_room(&rule.name, queue))
-                    });
-                    let reply = self.table.acquire(&engine, pending.acquire(), &self.counters);
-                    if reply.is_err() {
-                        self.counters.count_store_failure();
-                    }
-                    pending.resume(reply)
-                }
-            };
-        }
-    }
-
     /// The keys that a reservation lies ahead in.
     fn keys_waited_for(&self, reservation: &Reservation) -> Vec<Key> {
         let acquire = &reservation.acquire;

@@ -6,10 +6,10 @@
 
 use core::cell::{Cell, RefCell};
 
+use tidegate_engine::sorted::Sorted;
 use tidegate_engine::{Micros, Timestamp};
 
 use crate::host::{self, IF_ABSENT, Metric, MetricKind, define_metric};
-use crate::sorted::Sorted;
 
 /// How long a seat is kept. A worker that renews it late by so much has hung.
 const LEASE: Micros = Micros::from_secs(30);

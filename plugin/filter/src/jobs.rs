@@ -19,10 +19,10 @@ use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Micros, Timestamp};
 
 use crate::host::{self, Metric, MetricKind, define_metric};
-use crate::sorted::Sorted;
 use record::{Call, Job, Progress, Terms};
 use slots::Slots;
 pub(crate) use slots::Ticket;
+use tidegate_engine::sorted::Sorted;
 
 /// How often a VM looks over a piece of the slots.
 const SWEEP_EVERY: Micros = Micros::from_secs(1);

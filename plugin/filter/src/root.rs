@@ -11,6 +11,7 @@ use crate::admin::Operated;
 use crate::alerts::Alerts;
 use crate::counters::Counters;
 use crate::exchange::Exchange;
+use crate::fleet::{Answered, Fleet};
 use crate::held::Held;
 use crate::host::{self, Buffer, Level};
 use crate::jobs::Jobs;
@@ -28,7 +29,10 @@ pub(crate) struct Deployment {
     /// Who is refused most; `None` where nobody asks.
     pub(crate) violations: Option<RefCell<Violations>>,
     pub(crate) alerts: Option<Alerts>,
+    /// This proxy's own cells.
     pub(crate) table: SharedTable,
+    /// The store that a fleet shares; `None` where the policy's store is local.
+    pub(crate) fleet: Option<Fleet>,
     pub(crate) counters: Counters,
     pub(crate) waiting: RefCell<WaitingRoom>,
     pub(crate) held: Held,
@@ -64,16 +68,29 @@ impl Root {
         self.deployment.clone().map(|deployment| Exchange::new(id, deployment))
     }
 
-    /// Takes the answer of a callout.
-    pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) {
-        if let Some(deployment) = &self.deployment {
-            let now = host::now();
-            let alerts = deployment.alerts.as_ref();
-            if deployment.jobs.answered(token, header_count, now)
-                || alerts.is_some_and(|alerts| alerts.answered(token, header_count))
-            {
-                deployment.keep_ticking(now, false);
-            }
+    /// Takes the answer of a callout. Returns the exchange that goes on with it.
+    pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) -> Option<Answered> {
+        let deployment = self.deployment.as_ref()?;
+        let now = host::now();
+        if let Some(fleet) = &deployment.fleet
+            && let Ok(answered) = fleet.answered(token, header_count, |subject| deployment.table.fingerprint(subject))
+        {
+            deployment.keep_ticking(now, false);
+            return answered;
+        }
+        let alerts = deployment.alerts.as_ref();
+        if deployment.jobs.answered(token, header_count, now)
+            || alerts.is_some_and(|alerts| alerts.answered(token, header_count))
+        {
+            deployment.keep_ticking(now, false);
+        }
+        None
+    }
+
+    /// Takes an answer that the exchange which asked is not there for.
+    pub(crate) fn give_back(&self, answered: Answered) {
+        if let Some(fleet) = self.deployment.as_ref().and_then(|deployment| deployment.fleet.as_ref()) {
+            fleet.give_back_answer(answered);
         }
     }
 
@@ -85,6 +102,9 @@ impl Root {
         let due = deployment.waiting.borrow_mut().release(host::steady());
         deployment.jobs.tick(now);
         deployment.operate(now);
+        if let Some(fleet) = &deployment.fleet {
+            fleet.tick(host::steady());
+        }
         if let Some(violations) = &deployment.violations {
             violations.borrow_mut().write(now);
         }
@@ -114,8 +134,9 @@ impl Deployment {
         let on_the_wall = on_the_wall.chain(self.violations.as_ref().and_then(|it| it.borrow().next_due()));
         let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
         let alerts = self.alerts.as_ref().and_then(Alerts::next_due);
+        let store = self.fleet.as_ref().and_then(Fleet::next_due);
         let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
-        let due = due.chain(self.held.next_due()).min();
+        let due = due.chain(self.held.next_due()).chain(store).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }
@@ -134,8 +155,10 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     for warning in &policy.warnings {
         host::log(Level::Warn, &format!("policy warning: {}: {}", warning.pointer, warning.message));
     }
-    let Store::Local { max_keys } = policy.store else {
-        return Err(vec!["policy refused: /store: only the local store is available in this version".to_owned()]);
+    let max_keys = policy.store.max_keys();
+    let fleet = match &policy.store {
+        Store::Local { .. } => None,
+        Store::Redis(settings) => Some(Fleet::new(settings.clone(), &policy.namespace)),
     };
     let namespace = policy.namespace.clone();
     let rules = policy.rules.len();
@@ -157,6 +180,7 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
         violations,
         alerts,
         table,
+        fleet,
         counters,
         waiting: RefCell::default(),
         held,

@@ -5,7 +5,7 @@
 use tidegate_engine::strategy::Room;
 use tidegate_engine::{Micros, Timestamp};
 
-use crate::sorted::Sorted;
+use tidegate_engine::sorted::Sorted;
 
 /// How many requests one tick may release: each release may nest a call into the VM, and Envoy's VM dies of about 270.
 pub(crate) const RELEASES: usize = 64;

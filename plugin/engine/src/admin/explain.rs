@@ -18,8 +18,8 @@ use crate::time::Timestamp;
 pub struct Look {
     /// What is asked.
     pub acquire: Acquire,
-    /// The rule that each cell is of.
-    rules: Vec<usize>,
+    /// The index of each cell's rule.
+    pub rules: Vec<usize>,
     /// The rules that do not apply, with the reason.
     others: Vec<(usize, String)>,
 }
@@ -156,7 +156,7 @@ impl Look {
 }
 
 /// Whom a rule counts for. An unverified user may be a secret: only its hash is shown.
-fn key(subject: &Subject) -> Node {
+pub fn key(subject: &Subject) -> Node {
     let kind = match subject.kind {
         Kind::VerifiedUser => "user",
         Kind::UnverifiedUser => "unverified",

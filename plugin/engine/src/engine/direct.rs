@@ -106,11 +106,13 @@ impl Engine {
 
     /// The quotas that local cells enforce for rules that do not get all of theirs while a store fails, by id.
     pub fn local_shares(&self) -> Vec<(u64, &'static dyn Algorithm, Quota)> {
-        let shares = self.policy().rules.iter().zip(&self.parts.counted).flat_map(|(rule, counted)| {
-            let ppm = rule.local_share_ppm;
-            counted.limits().map(move |limit| (share_id(limit.id, ppm), limit.algorithm, shared(limit.quota, ppm)))
-        });
-        shares.collect()
+        let shares = self
+            .policy()
+            .rules
+            .iter()
+            .zip(&self.parts.counted)
+            .flat_map(|(rule, counted)| counted.limits().map(|limit| share(limit, rule.local_share_ppm)));
+        shares.map(|limit| (limit.id, limit.algorithm, limit.quota)).collect()
     }
 }
 
@@ -186,8 +188,7 @@ impl Pending {
         let mut kept = (Vec::new(), Vec::new());
         for (claim, mut cell) in self.claims.iter().copied().zip(self.acquire.cells.iter().copied()) {
             let Some((OnStoreError::Local, ppm)) = says(&claim) else { continue };
-            cell.rule_id = share_id(cell.rule_id, ppm);
-            cell.quota = shared(cell.quota, ppm);
+            stand_in(&mut cell, ppm);
             kept.0.push(claim);
             kept.1.push(cell);
         }
@@ -196,6 +197,18 @@ impl Pending {
         }
         (self.claims, self.acquire.cells) = kept;
         Ok(self)
+    }
+
+    /// The same question put to the cells that stand in when the store fails, each charged where it conforms: so they
+    /// hold what this proxy let through.
+    pub fn rehearsal(&self) -> Acquire {
+        let policy = self.engine.policy();
+        let mut cells = self.acquire.cells.clone();
+        for (claim, cell) in self.claims.iter().zip(&mut cells) {
+            stand_in(cell, policy.rules.get(claim.rule).map_or(WHOLE, |rule| rule.local_share_ppm));
+            (cell.must, cell.may_wait) = (false, false);
+        }
+        Acquire { now: self.acquire.now, subjects: self.acquire.subjects.clone(), cells }
     }
 
     /// What a store has charged for this question.
@@ -214,9 +227,22 @@ impl Pending {
     }
 }
 
+/// All of a quota, in millionths.
+pub(super) const WHOLE: u32 = 1_000_000;
+
+/// What the cells count that stand in for a store's.
+pub(super) fn share(limit: super::Limit, ppm: u32) -> super::Limit {
+    super::Limit { id: share_id(limit.id, ppm), quota: shared(limit.quota, ppm), ..limit }
+}
+
+fn stand_in(cell: &mut CellRequest, ppm: u32) {
+    cell.rule_id = share_id(cell.rule_id, ppm);
+    cell.quota = shared(cell.quota, ppm);
+}
+
 /// Cells that count a share are other cells than those that count the whole. A whole share is the whole.
 fn share_id(id: u64, ppm: u32) -> u64 {
-    if ppm == 1_000_000 { id } else { id.rotate_left(32) ^ u64::from(ppm) }
+    if ppm == WHOLE { id } else { id.rotate_left(32) ^ u64::from(ppm) }
 }
 
 /// A share of a quota in millionths, rounded down, at least one unit.

@@ -6,7 +6,7 @@ mod operate;
 pub(crate) mod options;
 mod store;
 
-use super::shape::{Kind, Member, Shape};
+use super::shape::{Kind, Member, Shape, for_editors};
 use super::text;
 use operate::{ADMIN_API, ALERT};
 use store::STORES;
@@ -90,12 +90,12 @@ const USER_SOURCES: &[Kind] = &[
             Shape::List { of: &Shape::Text(text::IDENTIFIER), min: 2, max: 8 },
             "The filter's name and the keys down to the value in the host's dynamic metadata.",
         )],
-        doc: "A value that a filter before this one has put into the host's dynamic metadata. Verified.",
+        doc: for_editors("A value that a filter before this one has put into the host's dynamic metadata. Verified."),
     },
     Kind {
         name: "cookie",
         members: &[Member::required("cookie", Shape::Text(text::TOKEN), "The cookie's name.")],
-        doc: "A cookie. Not verified.",
+        doc: for_editors("A cookie. Not verified."),
     },
     Kind {
         name: "jwt_claim",
@@ -108,7 +108,7 @@ const USER_SOURCES: &[Kind] = &[
                 "Must be written, as a reminder: whoever makes up a token is whom it names.",
             ),
         ],
-        doc: "A claim of a JWT whose signature nobody has checked. Not verified.",
+        doc: for_editors("A claim of a JWT whose signature nobody has checked. Not verified."),
     },
     Kind {
         name: "header",
@@ -116,7 +116,7 @@ const USER_SOURCES: &[Kind] = &[
             Member::required("header", Shape::Text(text::TOKEN), "The header's name, in any case."),
             Member::or("trust", Shape::OneOf(TRUST), "\"unverified\"", "Whether clients can forge it."),
         ],
-        doc: "A request header.",
+        doc: for_editors("A request header."),
     },
 ];
 

@@ -2,11 +2,10 @@
 
 mod cover;
 
-use std::collections::BTreeMap;
-
 use super::json::Node;
 use super::mistake::{entry, member};
 use super::{Anonymous, Policy, Rule, Scope, Store, Warning};
+use crate::sorted::Sorted;
 use crate::time::Micros;
 use cover::{covers, shadowed};
 
@@ -18,7 +17,7 @@ pub(super) fn warnings(policy: &Policy, document: &Node) -> Vec<Warning> {
     let nodes = document.get("rules").map(Node::entries).unwrap_or_default();
     let mut found = Warnings(Vec::new());
     found.about_the_document(policy);
-    let mut seen = BTreeMap::new();
+    let mut seen = Sorted::default();
     for (index, (rule, node)) in policy.rules.iter().zip(nodes).enumerate() {
         let pointer = entry("/rules", index);
         found.about_the_quota(rule, node, &pointer, policy);

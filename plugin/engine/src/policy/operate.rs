@@ -1,12 +1,11 @@
 //! A policy's settings for those who operate a proxy: the admin API and alerts. What they do is not known here.
 
-use std::collections::BTreeMap;
-
 use super::json::Node;
 use super::mistake::{Mistake, Mistakes, entry, quoted};
 use super::relations::unique_names;
 use super::rule::Rule;
 use super::secret::Secret;
+use crate::sorted::Sorted;
 use crate::time::Micros;
 
 /// The admin API's settings.
@@ -118,7 +117,7 @@ impl Alert {
     pub(super) fn build(
         node: &Node,
         index: usize,
-        rules: &BTreeMap<&str, usize>,
+        rules: &Sorted<&str, usize>,
         mistakes: &mut Mistakes,
     ) -> Option<Self> {
         let pointer = entry("/alerts", index);

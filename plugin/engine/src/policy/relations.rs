@@ -1,11 +1,10 @@
 //! What rules are to each other: their names are unique, and what `replaces` names exists and does not go round.
 
-use std::collections::BTreeMap;
-
 use super::format::MOST_RULES;
 use super::json::Node;
 use super::mistake::{Mistake, Mistakes, entry, member, quoted};
 use super::rule::Rule;
+use crate::sorted::Sorted;
 
 /// Circles beyond this are not looked for: a thousand rules can form more of them than memory holds.
 const MOST_CIRCLES: usize = 20;
@@ -16,11 +15,11 @@ pub(super) fn unique_names<'a>(
     pointer: &str,
     what: &str,
     mistakes: &mut Mistakes,
-) -> BTreeMap<&'a str, usize> {
-    let mut names = BTreeMap::new();
+) -> Sorted<&'a str, usize> {
+    let mut names = Sorted::default();
     for (index, node) in entries.iter().enumerate().take(MOST_RULES) {
         let Some(name) = node.word("name") else { continue };
-        if let Some(first) = names.get(name) {
+        if let Some(first) = names.get(&name) {
             let allowed = format!("a name that no other {what} has; {} has this one", entry(pointer, *first));
             mistakes.add(Mistake::new(&member(&entry(pointer, index), "name"), quoted(name), allowed));
         } else {
@@ -32,7 +31,7 @@ pub(super) fn unique_names<'a>(
 
 /// For each rule, the indices of those that it replaces. Adds a mistake for each name that no rule has, each name
 /// that stands twice in a list, and each circle.
-pub(super) fn replaced(rules: &[Node], names: &BTreeMap<&str, usize>, mistakes: &mut Mistakes) -> Vec<Vec<usize>> {
+pub(super) fn replaced(rules: &[Node], names: &Sorted<&str, usize>, mistakes: &mut Mistakes) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
     for (index, rule) in rules.iter().enumerate().take(MOST_RULES) {
         let pointer = member(&entry("/rules", index), "replaces");

@@ -1,7 +1,6 @@
 //! One rule of a policy: its match, quota, algorithm and strategy, and what must hold between them.
 
 use core::num::NonZeroU64;
-use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
@@ -11,6 +10,7 @@ use super::mistake::{Mistake, Mistakes, entry, member, quoted};
 use crate::address::Cidr;
 use crate::algorithm::{Algorithm, Quota};
 use crate::catalogue::Catalogue;
+use crate::sorted::Sorted;
 use crate::strategy::Strategy;
 use crate::template::Template;
 use crate::time::Micros;
@@ -143,14 +143,14 @@ impl Rule {
     /// The index of the rule of that name. Where there is none, adds a mistake at `pointer`.
     pub(super) fn named(
         name: &str,
-        names: &BTreeMap<&str, usize>,
+        names: &Sorted<&str, usize>,
         pointer: &str,
         mistakes: &mut Mistakes,
     ) -> Option<usize> {
-        let index = names.get(name).copied();
+        let index = names.get(&name).copied();
         if index.is_none() && !mistakes.is_full() {
             let mistake = Mistake::new(pointer, quoted(name), "the name of a rule of this policy");
-            mistakes.add(mistake.suggesting(name, names.keys().copied()));
+            mistakes.add(mistake.suggesting(name, names.iter().map(|(known, _)| *known)));
         }
         index
     }

@@ -1,6 +1,11 @@
 //! What the parts of a policy look like: the vocabulary that `format` is written in, `walk` checks by and `schema`
 //! translates. Custom strategies describe their options with it.
 
+/// A text that only the schema shows, which is made natively: a .wasm does not carry it.
+pub const fn for_editors(text: &'static str) -> &'static str {
+    if cfg!(target_family = "wasm") { "" } else { text }
+}
+
 /// A member of an object.
 #[derive(Debug)]
 pub struct Member {
@@ -109,17 +114,17 @@ pub struct TextKind {
 impl Member {
     /// A member that must be there.
     pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Self {
-        Self { name, shape, presence: Presence::Required, is_secret: false, doc }
+        Self { name, shape, presence: Presence::Required, is_secret: false, doc: for_editors(doc) }
     }
 
     /// A member that may be absent; `doc` says what that means.
     pub const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Self {
-        Self { name, shape, presence: Presence::Optional, is_secret: false, doc }
+        Self { name, shape, presence: Presence::Optional, is_secret: false, doc: for_editors(doc) }
     }
 
     /// A member that counts as the JSON text `default` where it is absent.
     pub const fn or(name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Self {
-        Self { name, shape, presence: Presence::Default(default), is_secret: false, doc }
+        Self { name, shape, presence: Presence::Default(default), is_secret: false, doc: for_editors(doc) }
     }
 
     /// The same member, its value never shown in a message.

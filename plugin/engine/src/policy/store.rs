@@ -120,3 +120,18 @@ impl Credentials {
         }
     }
 }
+
+/// The mistake of writing a Redis URL somewhere in the store: the filter opens no sockets.
+pub(super) fn redis_url(node: &Node, pointer: &str) -> Option<Mistake> {
+    let (scheme, _) = node.text()?.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let is_redis = ["redis", "rediss", "redis-cluster", "rediss-cluster", "sentinel"].contains(&scheme.as_str());
+    let in_store = pointer.strip_prefix("/store").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    (is_redis && in_store).then(|| {
+        let allowed = format!(
+            "\"type\": \"redis\" with the proxy's \"cluster\" that reaches a gateway over HTTP: a filter opens no \
+             sockets, so run tidegate-gateway --redis {scheme}://..."
+        );
+        Mistake::new(pointer, format!("a {scheme}:// URL"), allowed)
+    })
+}

@@ -1,6 +1,6 @@
 //! The kinds of strings in a policy: what may stand in a name, a header, a cluster, a path.
 
-use super::shape::TextKind;
+use super::shape::{TextKind, for_editors};
 use crate::address::Cidr;
 use crate::template::Template;
 
@@ -17,7 +17,7 @@ macro_rules! every {
 /// Names that become parts of metrics, headers and keys.
 pub(super) const NAME: &TextKind = &TextKind {
     allowed: "1 to 64 of A-Z a-z 0-9 _ -",
-    pattern: "^[A-Za-z0-9_-]+$",
+    pattern: for_editors("^[A-Za-z0-9_-]+$"),
     min: 1,
     max: 64,
     check: every!(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'),
@@ -26,7 +26,7 @@ pub(super) const NAME: &TextKind = &TextKind {
 /// Names of headers, methods and cookies: tokens of RFC 9110, section 5.6.2.
 pub(super) const TOKEN: &TextKind = &TextKind {
     allowed: "1 to 128 of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~",
-    pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    pattern: for_editors("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
     min: 1,
     max: 128,
     check: every!(is_token),
@@ -35,7 +35,7 @@ pub(super) const TOKEN: &TextKind = &TextKind {
 /// Identities, claims and metadata keys.
 pub(super) const IDENTIFIER: &TextKind = &TextKind {
     allowed: "1 to 1024 characters without control characters",
-    pattern: "^[^\\u0000-\\u001f\\u007f]+$",
+    pattern: for_editors("^[^\\u0000-\\u001f\\u007f]+$"),
     min: 1,
     max: 1024,
     check: every!(|byte| !byte.is_ascii_control()),
@@ -53,7 +53,7 @@ pub(super) const REMARK: &TextKind = &TextKind {
 /// A rule's name, or all of them.
 pub(super) const RULE_OR_ALL: &TextKind = &TextKind {
     allowed: "the name of a rule, or \"*\" for all",
-    pattern: "^([A-Za-z0-9_-]+|\\*)$",
+    pattern: for_editors("^([A-Za-z0-9_-]+|\\*)$"),
     min: 1,
     max: 64,
     check: |text| if text == "*" { Ok(()) } else { (NAME.check)(text) },
@@ -66,7 +66,7 @@ pub(super) const PROSE: &TextKind =
 /// Which requests, by path.
 pub(super) const ENDPOINT: &TextKind = &TextKind {
     allowed: "a path such as \"/api/search\", \"/v1/users/{id}\" or \"/static/*\"",
-    pattern: "^/[^%?#;\\\\\\u0000-\\u001f\\u007f]*$",
+    pattern: for_editors("^/[^%?#;\\\\\\u0000-\\u001f\\u007f]*$"),
     min: 1,
     max: 1024,
     check: |text| Template::parse(text).map(|_| ()),
@@ -75,7 +75,7 @@ pub(super) const ENDPOINT: &TextKind = &TextKind {
 /// Which requests, by address.
 pub(super) const ADDRESS_RANGE: &TextKind = &TextKind {
     allowed: "an address or a range such as \"192.168.1.0/24\" or \"2001:db8::/32\"",
-    pattern: "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+    pattern: for_editors("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"),
     min: 2,
     max: 64,
     check: |text| {
@@ -87,7 +87,7 @@ pub(super) const ADDRESS_RANGE: &TextKind = &TextKind {
 /// The name of one of the host's clusters.
 pub(super) const CLUSTER: &TextKind = &TextKind {
     allowed: "the name of a cluster of the proxy, 1 to 256 visible ASCII characters, not a URL",
-    pattern: "^(?!.*://)[!-~]+$",
+    pattern: for_editors("^(?!.*://)[!-~]+$"),
     min: 1,
     max: 256,
     check: |text| if is_visible(text) && !text.contains("://") { Ok(()) } else { Err(String::new()) },
@@ -96,7 +96,7 @@ pub(super) const CLUSTER: &TextKind = &TextKind {
 /// A host, perhaps with a port: what a callout sends as `:authority`.
 pub(super) const AUTHORITY: &TextKind = &TextKind {
     allowed: "a host such as \"api.example.com\", \"10.0.0.1:8079\" or \"[::1]:80\"",
-    pattern: "^[A-Za-z0-9._:\\[\\]-]+$",
+    pattern: for_editors("^[A-Za-z0-9._:\\[\\]-]+$"),
     min: 1,
     max: 255,
     check: every!(|byte| byte.is_ascii_alphanumeric() || b"._:[]-".contains(&byte)),
@@ -105,7 +105,7 @@ pub(super) const AUTHORITY: &TextKind = &TextKind {
 /// The path that a callout asks for.
 pub(super) const REQUEST_PATH: &TextKind = &TextKind {
     allowed: "a path that starts with \"/\", of visible ASCII characters",
-    pattern: "^/[!-~]*$",
+    pattern: for_editors("^/[!-~]*$"),
     min: 1,
     max: 2048,
     check: |text| if text.starts_with('/') && is_visible(text) { Ok(()) } else { Err(String::new()) },
@@ -114,7 +114,7 @@ pub(super) const REQUEST_PATH: &TextKind = &TextKind {
 /// The path that the admin API is served under: compared byte for byte, so it has one spelling only.
 pub(super) const ADMIN_PATH: &TextKind = &TextKind {
     allowed: "a path such as \"/.tidegate\": segments of A-Z a-z 0-9 . _ ~ -, no slash at the end",
-    pattern: "^(/(?!\\.{1,2}(/|$))[A-Za-z0-9._~-]+)+$",
+    pattern: for_editors("^(/(?!\\.{1,2}(/|$))[A-Za-z0-9._~-]+)+$"),
     min: 2,
     max: 256,
     check: |text| {
@@ -132,7 +132,7 @@ pub(super) const ADMIN_PATH: &TextKind = &TextKind {
 /// A SHA-256 in hexadecimal.
 pub(super) const SHA256: &TextKind = &TextKind {
     allowed: "the SHA-256 of the token: 64 hexadecimal digits",
-    pattern: "^[0-9A-Fa-f]+$",
+    pattern: for_editors("^[0-9A-Fa-f]+$"),
     min: 64,
     max: 64,
     check: every!(|byte| byte.is_ascii_hexdigit()),
@@ -141,7 +141,7 @@ pub(super) const SHA256: &TextKind = &TextKind {
 /// A credential that is sent in a header.
 pub(super) const CREDENTIAL: &TextKind = &TextKind {
     allowed: "1 to 4096 visible ASCII characters",
-    pattern: "^[!-~]+$",
+    pattern: for_editors("^[!-~]+$"),
     min: 1,
     max: 4096,
     check: every!(|byte| byte.is_ascii_graphic()),
@@ -150,7 +150,7 @@ pub(super) const CREDENTIAL: &TextKind = &TextKind {
 /// The user of basic credentials: a colon would end it (RFC 7617, section 2).
 pub(super) const BASIC_USER: &TextKind = &TextKind {
     allowed: "1 to 256 visible ASCII characters without \":\"",
-    pattern: "^[!-9;-~]+$",
+    pattern: for_editors("^[!-9;-~]+$"),
     min: 1,
     max: 256,
     check: every!(|byte| byte.is_ascii_graphic() && byte != b':'),
@@ -159,7 +159,7 @@ pub(super) const BASIC_USER: &TextKind = &TextKind {
 /// The value of a header that Tidegate sets.
 pub(super) const HEADER_VALUE: &TextKind = &TextKind {
     allowed: "up to 4096 printable ASCII characters",
-    pattern: "^[ -~]*$",
+    pattern: for_editors("^[ -~]*$"),
     min: 0,
     max: 4096,
     check: every!(|byte| byte.is_ascii_graphic() || byte == b' '),

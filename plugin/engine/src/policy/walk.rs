@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::fits::{allowed, by_member, fits, required, takes, words};
 use super::json::Node;
 use super::mistake::{Mistake, Mistakes, entry, member, quoted, shown};
-use super::not_built_yet::redis_url;
 use super::shape::{Kind, Member, Presence, Shape};
+use super::store::redis_url;
 use super::text;
 use crate::catalogue::Catalogue;
 

@@ -3,7 +3,7 @@
 -- verdict of this script with it, to the microsecond.
 --
 -- KEYS     one cell each.
--- ARGV[1]  `acquire`; `probe`, which says what acquire would but charges nothing; `refund`.
+-- ARGV[1]  `acquire`; `probe`, which says what acquire would but charges nothing; `refund`; `clear`, which forgets the cells.
 -- ARGV[2]  and on, one line a key: `algorithm rate window burst horizon cost mode most less`.
 --          algorithm: `t`oken bucket, `l`eaky bucket, `f`ixed window, `s`liding window. mode: `m`ust conform now, `w` must
 --          conform and may wait up to the horizon, `s`oft. most: up to this many units in all are charged where they
@@ -415,8 +415,13 @@ end
 
 local op = ARGV[1]
 if now >= 7.8e15 then return redis.error_reply("TIDEGATE the server's clock is past the year 2217") end
-if #ARGV ~= #KEYS + 1 or not (op == 'acquire' or op == 'probe' or op == 'refund') then
+if #ARGV ~= #KEYS + 1 or not (op == 'acquire' or op == 'probe' or op == 'refund' or op == 'clear') then
   return redis.error_reply('TIDEGATE the call is not as this script wants it')
+end
+
+if op == 'clear' then
+  for _, key in ipairs(KEYS) do redis.call('DEL', key) end
+  return { 1 }
 end
 
 local cells = {}

@@ -72,6 +72,19 @@ impl Call {
         calls
     }
 
+    /// Forgets cells. One call, or in a Cluster one for each identity.
+    pub fn clears(acquire: &Acquire, keys: &[String], is_cluster: bool) -> Vec<Self> {
+        let charges: Vec<Charge<'_>> =
+            acquire.cells.iter().zip(keys).map(|(request, key)| Charge { key, request, units: 1, at: 0 }).collect();
+        let mut calls = Self::refunds(&charges, is_cluster);
+        for call in &mut calls {
+            if let Some(purpose) = call.arguments.first_mut() {
+                "clear".clone_into(purpose);
+            }
+        }
+        calls
+    }
+
     fn empty(purpose: &str) -> Self {
         Self { keys: Vec::new(), arguments: vec![purpose.to_owned()] }
     }

@@ -2,7 +2,7 @@
 
 use tidegate_engine::admin::audit::Entry;
 use tidegate_engine::admin::call::{Call, Place};
-use tidegate_engine::admin::explain::Look;
+use tidegate_engine::admin::explain::{self, Look};
 use tidegate_engine::admin::grant::{self, Giving, Grant};
 use tidegate_engine::admin::{answer, number, object, overlay, text};
 use tidegate_engine::policy::{Mistakes, Node};
@@ -11,6 +11,7 @@ use tidegate_engine::{Response, Timestamp};
 
 use super::Operated;
 use super::state::refused;
+use crate::fleet::Fleet;
 use crate::root::Deployment;
 
 /// What this version's admin API can do.
@@ -37,7 +38,7 @@ impl Deployment {
             Call::Metrics(rule) => Ok(self.metrics(operated, rule.as_deref())),
             Call::Reset(rule) => self.reset(operated, caller, &rule, now),
             Call::Counter(place) => self.look(&self.engine().counter(&place, now)),
-            Call::ClearCounter(place) => self.clear(operated, caller, &place, now),
+            Call::ClearCounter(place) => self.clear(caller, &place, now),
             Call::Explain => self.look(&self.engine().explain(body, &crate::catalogue(), now)),
             Call::Audit { after } => Ok(audit(operated, after)),
         };
@@ -184,20 +185,35 @@ impl Deployment {
         Ok(engine.shown(look, &reply))
     }
 
-    fn clear(&self, operated: &Operated, caller: &str, place: &Place, now: Timestamp) -> Result<Response, Response> {
-        let engine = self.engine();
-        let look = engine.counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
-        let shown = self.looked(&look)?;
-        if !self.table.clear(&engine, &look.acquire, &self.counters) {
-            return Err(answer::problem(503, "The counter changed under every try."));
+    fn clear(&self, caller: &str, place: &Place, now: Timestamp) -> Result<Response, Response> {
+        let look = self.engine().counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
+        Ok(self.cleared(caller, place, &look, now))
+    }
+
+    /// What a call asks the fleet's store for; `None` where it needs none, or does not fit.
+    pub(crate) fn look_of(&self, call: &Call, body: &[u8], now: Timestamp) -> Option<Look> {
+        self.refresh(now);
+        match call {
+            Call::Counter(place) | Call::ClearCounter(place) => self.engine().counter(place, now).ok(),
+            Call::Explain => self.engine().explain(body, &crate::catalogue(), now).ok(),
+            _ => None,
         }
-        let counter = shown.get("rules").and_then(|rules| rules.entries().first());
-        let key = counter.and_then(|counter| counter.get("key")).cloned().unwrap_or(Node::Null);
-        self.change(operated, now, &|runtime| {
+        .filter(|look| !look.acquire.cells.is_empty())
+    }
+
+    /// Clears this proxy's own cell, and notes that a counter was cleared.
+    pub(crate) fn cleared(&self, caller: &str, place: &Place, look: &Look, now: Timestamp) -> Response {
+        let engine = self.engine();
+        let Some(operated) = &self.operated else { return answer::unauthorized() };
+        if !self.table.clear(&engine, &look.acquire, &self.counters) {
+            return answer::problem(503, "The counter changed under every try.");
+        }
+        let key = look.acquire.subjects.first().map_or(Node::Null, explain::key);
+        let noted = self.change(operated, now, &|runtime| {
             let detail = object(&mut [("rule", text(&place.rule)), ("key", key.clone())]);
             Ok(runtime.done(now, caller, "counter_cleared", detail))
-        })?;
-        Ok(answer::nothing())
+        });
+        noted.map_or_else(|refusal| refusal, |()| answer::nothing())
     }
 
     fn status(&self, operated: &Operated) -> Node {
@@ -231,9 +247,9 @@ impl Deployment {
             (
                 "store",
                 object(&mut [
-                    ("type", text("local")),
-                    ("healthy", Node::Boolean(true)),
-                    ("survives_restart", Node::Boolean(false)),
+                    ("type", text(if self.fleet.is_some() { "redis" } else { "local" })),
+                    ("healthy", Node::Boolean(self.fleet.as_ref().is_none_or(Fleet::is_healthy))),
+                    ("survives_restart", Node::Boolean(self.fleet.is_some())),
                 ]),
             ),
             ("workers", number(operated.workers.value())),

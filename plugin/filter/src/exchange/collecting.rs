@@ -122,7 +122,7 @@ impl Exchange {
     pub(super) fn refuse_queued(&mut self, status: u16, detail: &str) {
         if let State::Collecting(collecting) = core::mem::replace(&mut self.state, State::Answered) {
             self.deployment.jobs.collected(&collecting.rule);
-            self.deployment.table.give_back(&collecting.reservation);
+            self.give_back(&collecting.reservation);
         }
         self.respond(&problem(status, detail), "limited", &[]);
     }

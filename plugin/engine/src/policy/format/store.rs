@@ -1,6 +1,6 @@
 //! The policy format's `store`: where counters live and how a remote store is reached.
 
-use crate::policy::shape::{Kind, Member, Shape};
+use crate::policy::shape::{Kind, Member, Shape, for_editors};
 use crate::policy::text;
 
 const MAX_KEYS: Member = Member::or(
@@ -11,7 +11,11 @@ const MAX_KEYS: Member = Member::or(
 );
 
 pub(super) const STORES: &[Kind] = &[
-    Kind { name: "local", members: &[MAX_KEYS], doc: "In the proxy's shared data: every proxy counts for itself." },
+    Kind {
+        name: "local",
+        members: &[MAX_KEYS],
+        doc: for_editors("In the proxy's shared data: every proxy counts for itself."),
+    },
     Kind {
         name: "redis",
         members: &[
@@ -34,7 +38,9 @@ pub(super) const STORES: &[Kind] = &[
             MAX_KEYS,
             Member::or("breaker", Shape::Object(BREAKER), "{}", "When to stop asking a store that fails."),
         ],
-        doc: "In Redis, reached by HTTP through tidegate-gateway, Upstash or Webdis: all proxies count together.",
+        doc: for_editors(
+            "In Redis, reached by HTTP through tidegate-gateway, Upstash or Webdis: all proxies count together.",
+        ),
     },
 ];
 

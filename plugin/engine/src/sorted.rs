@@ -3,7 +3,7 @@
 
 /// Pairs of key and value, each key once.
 #[derive(Clone, Debug)]
-pub(crate) struct Sorted<K, V>(Vec<(K, V)>);
+pub struct Sorted<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for Sorted<K, V> {
     fn default() -> Self {
@@ -12,19 +12,28 @@ impl<K, V> Default for Sorted<K, V> {
 }
 
 impl<K: Ord, V> Sorted<K, V> {
+    /// A map of these pairs; of those with one key the last counts.
+    pub fn of(pairs: impl Iterator<Item = (K, V)>) -> Self {
+        let mut map = Self::default();
+        for (key, value) in pairs {
+            map.insert(key, value);
+        }
+        map
+    }
+
     /// The value of a key.
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    pub fn get(&self, key: &K) -> Option<&V> {
         self.find(key).ok().and_then(|at| self.0.get(at)).map(|(_, value)| value)
     }
 
     /// The value of a key, to be changed.
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let at = self.find(key).ok()?;
         self.0.get_mut(at).map(|(_, value)| value)
     }
 
     /// Sets the value of a key.
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    pub fn insert(&mut self, key: K, value: V) {
         match self.find(&key) {
             Ok(at) => {
                 if let Some(pair) = self.0.get_mut(at) {
@@ -36,17 +45,27 @@ impl<K: Ord, V> Sorted<K, V> {
     }
 
     /// Takes a key out.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         self.find(key).ok().map(|at| self.0.remove(at).1)
     }
 
     /// All pairs, in the order of their keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
         self.0.iter()
     }
 
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The pair of the smallest key.
-    pub(crate) fn first(&self) -> Option<&(K, V)> {
+    pub fn first(&self) -> Option<&(K, V)> {
         self.0.first()
     }
 

@@ -1,0 +1,433 @@
+//! The counters that a fleet of proxies shares: asks Redis by HTTP callouts, each answered within the policy's time,
+//! leaves it alone while it fails, and in `lease` mode spends what was charged ahead without asking. What is asked and
+//! how an answer reads is the engine's (`redis`); what a request does while it waits, and without an answer, is the
+//! exchange's.
+
+mod breaker;
+mod leases;
+
+use core::cell::{Cell, RefCell};
+
+use tidegate_engine::acquire::{Acquire, Outcome, Reply, StoreError};
+use tidegate_engine::admin::explain::Look;
+use tidegate_engine::identity::Subject;
+use tidegate_engine::policy::{Policy, Redis};
+use tidegate_engine::redis::{self, Call, Conversation, Failure, Form, Lease, Outcomes};
+use tidegate_engine::{Pending, Timestamp};
+
+use crate::host::{self, Buffer, Headers, Level, Map, Metric, MetricKind, Status, define_metric};
+use breaker::Breaker;
+use leases::Leases;
+use tidegate_engine::sorted::Sorted;
+
+/// The longest answer that is read; a longer one is none.
+const LONGEST_ANSWER: usize = 1 << 19;
+
+/// What becomes of questions, as `store_calls_total.<outcome>` counts them: answered; without an answer; not sent,
+/// because the host had no room; not asked, because the store is left alone; and answered by a lease.
+const OUTCOMES: [&str; 5] = ["answered", "failed", "not_sent", "spared", "leased"];
+const ANSWERED: usize = 0;
+const FAILED: usize = 1;
+const NOT_SENT: usize = 2;
+const SPARED: usize = 3;
+const LEASED: usize = 4;
+
+/// One deployment's way to its store.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    settings: Redis,
+    /// The headers of every call.
+    headers: Vec<(&'static str, Vec<u8>)>,
+    breaker: RefCell<Breaker>,
+    calls: RefCell<Sorted<u32, Sent>>,
+    /// In `lease` mode.
+    leases: Option<RefCell<Leases>>,
+    /// The store has refused to run one call over several slots.
+    is_cluster: Cell<bool>,
+    healthy: Metric,
+    outcomes: [Metric; OUTCOMES.len()],
+    latency: Metric,
+}
+
+/// A call whose answer is still out.
+#[derive(Debug)]
+struct Sent {
+    /// When the question was first put, on the steady clock.
+    since: Timestamp,
+    call: Call,
+    form: Form,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// An exchange waits for it.
+    Answer(Box<Question>),
+    /// An exchange waits until the cells are forgotten.
+    Clear(Box<Question>),
+    /// To see whether the store answers again.
+    Probe,
+    /// Somebody's charge goes back. Nobody waits.
+    GiveBack,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A request that is to be decided.
+    Request(Pending),
+    /// An operator who looks at counters.
+    Operator(Look),
+}
+
+/// A question, with what is known of its answer.
+#[derive(Debug)]
+struct Question {
+    exchange: u32,
+    asker: Asker,
+    keys: Vec<String>,
+    leases: Vec<Lease>,
+    talk: Conversation,
+    /// It is asked for each identity by itself.
+    is_split: bool,
+}
+
+/// What comes of sending a question on.
+enum Put {
+    Sent,
+    /// There is nothing more to ask.
+    Over(Box<Question>),
+    /// The host has no room for the call.
+    NotSent(Box<Question>),
+}
+
+/// A question that is answered, or will not be.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) exchange: u32,
+    pub(crate) asker: Asker,
+    pub(crate) outcome: Result<Charged, StoreError>,
+}
+
+/// What the store has charged for a request: to be given back if it is never sent on.
+#[derive(Debug)]
+pub(crate) struct Charged {
+    keys: Vec<String>,
+    outcomes: Outcomes,
+}
+
+/// What comes of asking.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// An answer will come.
+    Waits,
+    /// A lease answers.
+    Leased(Pending, Reply),
+    /// The store fails, and is left alone.
+    Spared(Pending),
+    /// The host has no room for another call, or no healthy host.
+    NoRoom(Pending),
+}
+
+impl Asker {
+    fn acquire(&self) -> &Acquire {
+        match self {
+            Self::Request(pending) => pending.acquire(),
+            Self::Operator(look) => &look.acquire,
+        }
+    }
+}
+
+impl Charged {
+    /// The answer for the engine.
+    pub(crate) fn reply(&self) -> Reply {
+        self.outcomes.reply()
+    }
+}
+
+impl Fleet {
+    /// A way to the store of these settings.
+    pub(crate) fn new(settings: Redis, namespace: &str) -> Self {
+        let name = |part: &str| ["tidegate.", namespace, ".", part].concat();
+        let healthy = define_metric(MetricKind::Gauge, &name("store_healthy"));
+        healthy.set(1);
+        let headers = redis::headers(&settings).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        Self {
+            headers,
+            breaker: RefCell::new(Breaker::new(settings.breaker)),
+            calls: RefCell::default(),
+            leases: settings.leases.then(RefCell::default),
+            is_cluster: Cell::new(false),
+            settings,
+            healthy,
+            outcomes: OUTCOMES
+                .map(|outcome| define_metric(MetricKind::Counter, &[&name("store_calls_total."), outcome].concat())),
+            latency: define_metric(MetricKind::Histogram, &name("store_call_us")),
+        }
+    }
+
+    /// Whether the store answers, as far as any VM of this proxy knows.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.healthy.value() != 0
+    }
+
+    /// Puts an exchange's question. `fingerprint` tells subjects apart.
+    pub(crate) fn ask(
+        &self,
+        exchange: u32,
+        pending: Pending,
+        policy: &Policy,
+        fingerprint: impl Fn(&Subject) -> u64,
+    ) -> Asked {
+        let now = host::steady();
+        let mut leases = Vec::new();
+        if let Some(known) = &self.leases {
+            let mut known = known.borrow_mut();
+            if let Some(reply) = known.spend(pending.acquire(), &fingerprint, now) {
+                self.count(LEASED);
+                return Asked::Leased(pending, reply);
+            }
+            leases = known.wanted(pending.acquire(), &fingerprint, now);
+        }
+        if !self.breaker.borrow().is_closed() {
+            self.count(SPARED);
+            return Asked::Spared(pending);
+        }
+        let rules: Vec<usize> = pending.cell_rules().map(|(rule, _)| rule).collect();
+        let keys = redis::keys(policy, &rules, pending.acquire());
+        let is_split = self.is_cluster.get();
+        let talk = Conversation::new(pending.acquire(), is_split);
+        let question = Question { exchange, asker: Asker::Request(pending), keys, leases, talk, is_split };
+        match self.put(Box::new(question), now, now) {
+            Put::Sent => Asked::Waits,
+            Put::Over(question) | Put::NotSent(question) => match question.asker {
+                Asker::Request(pending) => Asked::NoRoom(pending),
+                Asker::Operator(_) => Asked::Waits,
+            },
+        }
+    }
+
+    /// Asks for counters that an operator looks at, charging nothing, or forgets them; `false` where no answer will come.
+    pub(crate) fn look(&self, exchange: u32, look: Look, policy: &Policy, clears: bool) -> bool {
+        if !self.breaker.borrow().is_closed() {
+            return false;
+        }
+        let now = host::steady();
+        let is_split = self.is_cluster.get();
+        let keys = redis::keys(policy, &look.rules, &look.acquire);
+        let talk = Conversation::new(&look.acquire, is_split);
+        let clear = Call::clears(&look.acquire, &keys, is_split).into_iter().next().filter(|_| clears);
+        let asker = Asker::Operator(look);
+        let question = Box::new(Question { exchange, asker, keys, leases: Vec::new(), talk, is_split });
+        match clear {
+            Some(call) => {
+                let purpose = Purpose::Clear(question);
+                self.send(Sent { since: now, call, form: Form::Hash, purpose }, now).is_ok()
+            }
+            None => matches!(self.put(question, now, now), Put::Sent),
+        }
+    }
+
+    /// Gives back what the store charged for a request that is never sent on.
+    pub(crate) fn give_back(&self, charged: &Charged, acquire: &Acquire) {
+        self.refund(&Call::refunds(&charged.outcomes.charges(acquire, &charged.keys), self.is_cluster.get()));
+    }
+
+    /// Takes the answer that the exchange which asked is not there for.
+    pub(crate) fn give_back_answer(&self, answered: Answered) {
+        if let Ok(charged) = answered.outcome {
+            self.give_back(&charged, answered.asker.acquire());
+        }
+    }
+
+    /// When there is something to do, on the steady clock: a store to be tried again, leases to be given back.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let leases = self.leases.as_ref().and_then(|leases| leases.borrow().next_due());
+        self.breaker.borrow().probe_at().into_iter().chain(leases).min()
+    }
+
+    /// Tries a store again that was left alone for long enough, and gives back leases that nobody spends.
+    pub(crate) fn tick(&self, now: Timestamp) {
+        if self.breaker.borrow_mut().starts_probe(now) {
+            let call = Call { keys: Vec::new(), arguments: vec!["probe".to_owned()] };
+            if self.send(Sent { since: now, call, form: Form::Hash, purpose: Purpose::Probe }, now).is_err() {
+                self.failed("no room for a call", now);
+            }
+        }
+        if let Some(leases) = &self.leases {
+            let unspent = leases.borrow_mut().unspent(now);
+            let charges: Vec<_> = unspent.iter().map(leases::Unspent::charge).collect();
+            self.refund(&Call::refunds(&charges, self.is_cluster.get()));
+        }
+    }
+
+    /// Takes the answer of a call; `Err` where the token is none of ours. A question that is at its end is returned.
+    pub(crate) fn answered(
+        &self,
+        token: u32,
+        header_count: u32,
+        fingerprint: impl Fn(&Subject) -> u64,
+    ) -> Result<Option<Answered>, ()> {
+        let Some(mut sent) = self.calls.borrow_mut().remove(&token) else { return Err(()) };
+        let now = host::steady();
+        let numbers = read(header_count);
+        if numbers == Err(Failure::NoScript) && sent.form == Form::Hash {
+            // The server has forgotten the script, or never knew it: scripts are not replicated.
+            sent.form = Form::Text;
+            return Ok(match self.send(sent, now) {
+                Err(Sent { purpose: Purpose::Answer(question) | Purpose::Clear(question), .. }) => {
+                    Some(self.unanswered(*question))
+                }
+                _ => None,
+            });
+        }
+        self.latency.set(now.since(sent.since).0);
+        if let Purpose::Answer(question) = sent.purpose {
+            return Ok(self.go_on(question, numbers, sent.since, now, fingerprint));
+        }
+        match &numbers {
+            Ok(_) => self.worked(),
+            Err(failure) => self.failed(failure.as_str(), now),
+        }
+        let Purpose::Clear(question) = sent.purpose else { return Ok(None) };
+        let Question { exchange, asker, keys, .. } = *question;
+        let outcomes = Outcomes { outcome: Outcome::Granted, cells: Vec::new() };
+        let outcome = numbers.map(|_| Charged { keys, outcomes }).map_err(|_| StoreError);
+        Ok(Some(Answered { exchange, asker, outcome }))
+    }
+
+    /// Takes what came back for a question, and asks on where that is not all.
+    fn go_on(
+        &self,
+        mut question: Box<Question>,
+        numbers: Result<Vec<i64>, Failure>,
+        since: Timestamp,
+        now: Timestamp,
+        fingerprint: impl Fn(&Subject) -> u64,
+    ) -> Option<Answered> {
+        let Question { asker, leases, talk, is_split, .. } = &mut *question;
+        let acquire = asker.acquire();
+        let taken = match numbers {
+            Err(Failure::CrossSlot) if !*is_split => {
+                self.is_cluster.set(true);
+                *is_split = true;
+                *talk = Conversation::new(acquire, true);
+                Ok(())
+            }
+            numbers => numbers.and_then(|numbers| talk.take(&numbers, acquire, leases)),
+        };
+        if let Err(failure) = taken {
+            self.failed(failure.as_str(), now);
+            return Some(self.unanswered(*question));
+        }
+        match self.put(question, since, now) {
+            Put::Sent => None,
+            Put::NotSent(question) => Some(self.unanswered(*question)),
+            Put::Over(question) => {
+                self.worked();
+                let Question { exchange, asker, keys, talk, .. } = *question;
+                let returned = talk.returned(asker.acquire(), &keys);
+                self.refund(&Call::refunds(&returned, self.is_cluster.get()));
+                let outcomes = talk.finish();
+                if let (Some(known), Asker::Request(pending)) = (&self.leases, &asker) {
+                    known.borrow_mut().take(pending.acquire(), &keys, &outcomes, &fingerprint, since);
+                }
+                Some(Answered { exchange, asker, outcome: Ok(Charged { keys, outcomes }) })
+            }
+        }
+    }
+
+    /// Ends a question without an answer; what a part of it has charged goes back.
+    fn unanswered(&self, question: Question) -> Answered {
+        let Question { exchange, asker, keys, talk, .. } = question;
+        let returned = talk.returned(asker.acquire(), &keys);
+        self.refund(&Call::refunds(&returned, self.is_cluster.get()));
+        Answered { exchange, asker, outcome: Err(StoreError) }
+    }
+
+    /// Sends a question's next call.
+    fn put(&self, question: Box<Question>, since: Timestamp, now: Timestamp) -> Put {
+        let Question { asker, keys, leases, talk, .. } = &*question;
+        let Some(call) = talk.next_call(asker.acquire(), keys, leases) else { return Put::Over(question) };
+        let sent = Sent { since, call, form: Form::Hash, purpose: Purpose::Answer(question) };
+        match self.send(sent, now) {
+            Err(Sent { purpose: Purpose::Answer(question), .. }) => Put::NotSent(question),
+            _ => Put::Sent,
+        }
+    }
+
+    /// Sends refunds that nobody waits for. What is lost ages out.
+    fn refund(&self, calls: &[Call]) {
+        if !self.breaker.borrow().is_closed() {
+            return;
+        }
+        let now = host::steady();
+        for call in calls {
+            let _ =
+                self.send(Sent { since: now, call: call.clone(), form: Form::Hash, purpose: Purpose::GiveBack }, now);
+        }
+    }
+
+    /// Sends a call; gives it back where the host does not. It may take what is left of the policy's time since the
+    /// question was put.
+    fn send(&self, sent: Sent, now: Timestamp) -> Result<(), Sent> {
+        let left = self.settings.timeout.saturating_sub(now.since(sent.since)).millis_ceil().max(1);
+        let timeout = u32::try_from(left).unwrap_or(u32::MAX);
+        let body = sent.call.body(self.settings.protocol, sent.form);
+        match host::http_call(&self.settings.cluster, &self.headers, body.as_bytes(), timeout) {
+            Ok(token) => {
+                self.calls.borrow_mut().insert(token, sent);
+                Ok(())
+            }
+            Err(status) => {
+                self.count(NOT_SENT);
+                if status == Status::BAD_ARGUMENT {
+                    self.failed("no such cluster in the proxy", now);
+                }
+                Err(sent)
+            }
+        }
+    }
+
+    /// Notes a call that came back well.
+    fn worked(&self) {
+        self.count(ANSWERED);
+        if self.breaker.borrow_mut().worked() {
+            self.healthy.set(1);
+            host::log(Level::Warn, "store: Redis answers again, and counts from here on");
+        }
+    }
+
+    /// Notes a call that failed; says so when that is enough to leave the store alone.
+    fn failed(&self, why: &str, now: Timestamp) {
+        self.count(FAILED);
+        if self.breaker.borrow_mut().failed(now) {
+            self.healthy.set(0);
+            let breaker = &self.settings.breaker;
+            host::log(
+                Level::Error,
+                &format!(
+                    "store: {} calls to Redis failed in a row, the last with {why}; each rule does what its \
+                     on_store_error says, and Redis is tried again after {} ms",
+                    breaker.failures,
+                    breaker.open.millis_ceil()
+                ),
+            );
+        }
+    }
+
+    fn count(&self, outcome: usize) {
+        if let Some(counter) = self.outcomes.get(outcome) {
+            counter.add(1);
+        }
+    }
+}
+
+/// Reads the answer to a call. A reset answers without headers.
+fn read(header_count: u32) -> Result<Vec<i64>, Failure> {
+    let map = if header_count == 0 { None } else { Headers::of(Map::CallResponseHeaders).ok() };
+    let lines = map.as_ref().map(Headers::lines).unwrap_or_default();
+    let status = lines.iter().find(|(name, _)| *name == b":status").map(|(_, value)| *value).unwrap_or_default();
+    let status = core::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
+    redis::read(status, &host::buffer(Buffer::CallResponseBody, LONGEST_ANSWER).unwrap_or_default())
+}

@@ -1,0 +1,93 @@
+//! A fleet: so many Envoys with one policy, whose store is a gateway.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use xtask::envoy::{Cluster, Envoy, Filter, Plugin, Settings, fetch};
+use xtask::load::{Answer, Client, Request};
+use xtask::tools::IfMissing;
+use xtask::upstream::Upstream;
+use xtask::workspace;
+
+use crate::http::TOKEN;
+use crate::skip;
+
+/// The longest window that a policy may have, in seconds: no quota flows back while a test runs.
+pub(crate) const YEAR: u64 = 366 * 24 * 3600;
+
+/// Proxies with two workers each.
+pub(crate) struct Fleet {
+    pub(crate) envoys: Vec<Envoy>,
+    pub(crate) upstream: Upstream,
+}
+
+/// A policy of these rules whose store is the gateway; the header `x-user` is a verified user.
+pub(crate) fn policy(store: Value, rules: Value) -> Value {
+    let mut whole = json!({
+        "type": "redis", "cluster": "redis", "authority": "gateway", "protocol": "upstash", "token": TOKEN,
+        "timeout_ms": 200, "max_keys": 1024,
+    });
+    whole.as_object_mut().unwrap().extend(store.as_object().unwrap().clone());
+    json!({
+        "version": 1,
+        "namespace": "t",
+        "identity": {"user": [{"header": "x-user", "trust": "verified"}]},
+        "store": whole,
+        "rules": rules,
+    })
+}
+
+impl Fleet {
+    /// So many Envoys with this policy, all of whose calls go to `gateway`. `None`, said aloud, where the plugin is not
+    /// built.
+    pub(crate) fn start(test: &str, envoys: usize, gateway: &str, policy: &Value) -> Option<Self> {
+        if !workspace::wasm_file().is_file() {
+            skip::tell(test, "the .wasm is not built; `cargo xtask build` does");
+            return None;
+        }
+        let upstream = Upstream::start().unwrap();
+        let gateway: SocketAddr = gateway.parse().unwrap();
+        let binary = fetch::binary(IfMissing::Install).unwrap();
+        let envoys = (0..envoys).map(|_| {
+            let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
+            let mut settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
+            settings.clusters.push(Cluster::new("redis", gateway));
+            Envoy::start(&binary, &settings).unwrap()
+        });
+        Some(Self { envoys: envoys.collect(), upstream })
+    }
+
+    /// Sends so many requests over all proxies at once, each with `in_flight` of them out; their answers.
+    pub(crate) fn send(&self, requests: usize, in_flight: usize, request: &Request) -> Vec<Answer> {
+        let each = requests / self.envoys.len();
+        std::thread::scope(|scope| {
+            let of_one = |envoy: &Envoy| {
+                let address = envoy.address("main").unwrap();
+                let all = vec![request.clone(); each];
+                scope.spawn(move || Client::http1(address, in_flight).unwrap().send_all(all))
+            };
+            let clients: Vec<_> = self.envoys.iter().map(of_one).collect();
+            clients.into_iter().flat_map(|client| client.join().unwrap()).map(Result::unwrap).collect()
+        })
+    }
+
+    /// The sum over all proxies of one of the plugin's figures.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.envoys.iter().map(|envoy| envoy.stat(&format!("wasmcustom.tidegate.t.{name}")).unwrap()).sum()
+    }
+
+    /// Panics where a VM has trapped or an Envoy has ended.
+    pub(crate) fn assert_nothing_died(&mut self) {
+        for envoy in &mut self.envoys {
+            assert!(envoy.is_running(), "Envoy has ended");
+            let lines = envoy.log_lines().unwrap();
+            let traps: Vec<&String> = lines.iter().filter(|line| line.contains("[critical]")).collect();
+            assert_eq!(traps, Vec::<&String>::new());
+        }
+    }
+}
+
+/// How many answers have this status.
+pub(crate) fn count(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.status == status).count()
+}
