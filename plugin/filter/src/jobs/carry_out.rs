@@ -40,7 +40,7 @@ impl Jobs {
     fn not_sent(&self, ticket: Ticket, status: Status, now: Timestamp) {
         self.change(ticket, |job| {
             if status == Status::BAD_ARGUMENT {
-                host::log(Level::Error, &format!("queue of rule {}: no cluster {:?}", job.rule, job.terms.cluster));
+                host::log(Level::Error, &["queue of rule ", &job.rule, ": no cluster ", &job.terms.cluster].concat());
             } else {
                 job.attempts = job.attempts.saturating_sub(1);
             }

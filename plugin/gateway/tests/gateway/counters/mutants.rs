@@ -1,8 +1,6 @@
 //! Mistakes made in the script on purpose. Each must be found by the histories, or the histories are worth nothing.
 //! A line that is no longer in the script fails the test too: then the mistake must be made anew.
 
-use tidegate_engine::redis::SCRIPT;
-
 use super::Virtual;
 use crate::skip;
 
@@ -64,6 +62,9 @@ const MUTANTS: &[(&str, &str)] = &[
     ("c.changed = c.changed or units > 0", "c.changed = units > 0"),
 ];
 
+/// The script as it is written, with the spaces that it is sent without.
+const SOURCE: &str = include_str!("../../../../engine/src/redis/acquire.lua");
+
 /// Histories that a mutant may live through before it counts as not found.
 const HISTORIES: u64 = 1_000;
 
@@ -75,9 +76,9 @@ fn every_mistake_in_the_script_is_found() {
     let mut redis = Virtual::start();
     let mut missed = Vec::new();
     for (from, to) in MUTANTS {
-        assert_eq!(SCRIPT.matches(from).count(), 1, "`{from}` is to stand in acquire.lua once");
+        assert_eq!(SOURCE.matches(from).count(), 1, "`{from}` is to stand in acquire.lua once");
         redis.forget();
-        redis.load(&SCRIPT.replace(from, to));
+        redis.load(&SOURCE.replace(from, to));
         match (0..HISTORIES).find_map(|seed| redis.live_through(seed).err()) {
             Some(difference) => eprintln!("`{from}`: {}", difference.split(':').next().unwrap_or_default()),
             None => missed.push(from),
