@@ -49,7 +49,8 @@ fn policy() -> Value {
             rule("graceful", 5, 3600, json!({"type": "graceful", "respond": {"status": 200, "body": "less"}})),
             shadow,
         ],
-        "alerts": [{"name": "flood", "when": "rejections_per_second_above", "value": 1}],
+        "alerts": [{"name": "refusals", "when": "rejections_per_second_above", "value": 0.001,
+            "webhook": {"cluster": "upstream", "authority": "pager.test", "path": "/alert"}}],
     })
 }
 
