@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod exact;
+mod lease;
 mod operate;
 mod proxies;
 

@@ -59,16 +59,25 @@ impl Fleet {
 
     /// Sends so many requests over all proxies at once, each with `in_flight` of them out; their answers.
     pub(crate) fn send(&self, requests: usize, in_flight: usize, request: &Request) -> Vec<Answer> {
-        let each = requests / self.envoys.len();
+        self.send_each(&vec![request.clone(); requests / self.envoys.len()], in_flight)
+    }
+
+    /// Sends these requests to every proxy at once.
+    pub(crate) fn send_each(&self, requests: &[Request], in_flight: usize) -> Vec<Answer> {
         std::thread::scope(|scope| {
             let of_one = |envoy: &Envoy| {
-                let address = envoy.address("main").unwrap();
-                let all = vec![request.clone(); each];
+                let (address, all) = (envoy.address("main").unwrap(), requests.to_vec());
                 scope.spawn(move || Client::http1(address, in_flight).unwrap().send_all(all))
             };
             let clients: Vec<_> = self.envoys.iter().map(of_one).collect();
             clients.into_iter().flat_map(|client| client.join().unwrap()).map(Result::unwrap).collect()
         })
+    }
+
+    /// Sends so many requests to one proxy.
+    pub(crate) fn send_to(&self, proxy: usize, requests: usize, in_flight: usize, request: &Request) -> Vec<Answer> {
+        let client = Client::http1(self.envoys[proxy].address("main").unwrap(), in_flight).unwrap();
+        client.send_all(vec![request.clone(); requests]).into_iter().map(Result::unwrap).collect()
     }
 
     /// The sum over all proxies of one of the plugin's figures.
