@@ -182,7 +182,7 @@ impl Envoy {
     }
 
     /// The access log so far, one JSON object a request: `start` (seconds), `method`, `path`, `client`, `status`,
-    /// `details`, `flags`, `rule`, `outcome`, `at`... Waits up to 10 s for at least `count` entries: Envoy writes them
+    /// `details`, `flags`, `rule`, `outcome`, `at`, `store`... Waits up to 10 s for at least `count` entries: Envoy writes them
     /// after the response, in batches.
     ///
     /// # Errors

@@ -178,17 +178,19 @@ pub struct Cluster {
     pub name: String,
     /// Its one endpoint.
     pub address: SocketAddr,
+    /// How many requests may be out, waiting, or have a connection; the next is refused (Envoy's circuit breaker).
+    pub most: u32,
 }
 
 impl Cluster {
     /// A cluster that speaks to its endpoint whatever the client speaks to Envoy.
     pub fn new(name: &str, address: SocketAddr) -> Self {
-        Self { name: name.into(), address }
+        // Envoy's defaults of 1024 would answer 503 to tests of 5,000 requests at once.
+        Self { name: name.into(), address, most: 100_000 }
     }
 
     fn json(&self) -> Value {
-        // Envoy's defaults of 1024 would answer 503 to tests of 5,000 requests at once.
-        let many = 100_000;
+        let many = self.most;
         json!({
             "name": self.name,
             "type": "STATIC",
@@ -322,6 +324,7 @@ fn access_log(file: &Path) -> Value {
                 "rule": "%FILTER_STATE(wasm.tidegate.rule:PLAIN)%",
                 "outcome": "%FILTER_STATE(wasm.tidegate.outcome:PLAIN)%",
                 "at": "%FILTER_STATE(wasm.tidegate.at:PLAIN)%",
+                "store": "%FILTER_STATE(wasm.tidegate.store:PLAIN)%",
             }},
         },
     })

@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod exact;
+mod failing;
 mod lease;
 mod operate;
+mod outage;
 mod proxies;
 
 #[path = "../gateway/http.rs"]

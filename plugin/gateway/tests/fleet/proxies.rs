@@ -1,7 +1,5 @@
 //! A fleet: so many Envoys with one policy, whose store is a gateway.
 
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 use xtask::envoy::{Cluster, Envoy, Filter, Plugin, Settings, fetch};
 use xtask::load::{Answer, Client, Request};
@@ -41,17 +39,22 @@ impl Fleet {
     /// So many Envoys with this policy, all of whose calls go to `gateway`. `None`, said aloud, where the plugin is not
     /// built.
     pub(crate) fn start(test: &str, envoys: usize, gateway: &str, policy: &Value) -> Option<Self> {
+        let cluster = Cluster::new("redis", gateway.parse().unwrap());
+        let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
+        Self::start_with(test, envoys, &cluster, &plugin)
+    }
+
+    /// The same with more to choose: the cluster of the store, and how the plugin is loaded.
+    pub(crate) fn start_with(test: &str, envoys: usize, cluster: &Cluster, plugin: &Plugin) -> Option<Self> {
         if !workspace::wasm_file().is_file() {
             skip::tell(test, "the .wasm is not built; `cargo xtask build` does");
             return None;
         }
         let upstream = Upstream::start().unwrap();
-        let gateway: SocketAddr = gateway.parse().unwrap();
         let binary = fetch::binary(IfMissing::Install).unwrap();
         let envoys = (0..envoys).map(|_| {
-            let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
-            let mut settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin)]);
-            settings.clusters.push(Cluster::new("redis", gateway));
+            let mut settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin.clone())]);
+            settings.clusters.push(cluster.clone());
             Envoy::start(&binary, &settings).unwrap()
         });
         Some(Self { envoys: envoys.collect(), upstream })
@@ -83,6 +86,19 @@ impl Fleet {
     /// The sum over all proxies of one of the plugin's figures.
     pub(crate) fn count(&self, name: &str) -> u64 {
         self.envoys.iter().map(|envoy| envoy.stat(&format!("wasmcustom.tidegate.t.{name}")).unwrap()).sum()
+    }
+
+    /// Whether every proxy takes its store for healthy; `None` where they differ.
+    pub(crate) fn is_healthy(&self) -> Option<bool> {
+        let healthy = self.count("store_healthy");
+        if healthy == 0 { Some(false) } else { (healthy == self.envoys.len() as u64).then_some(true) }
+    }
+
+    /// How many lines of the proxies' logs hold `text`.
+    pub(crate) fn lines(&self, text: &str) -> usize {
+        let of_one =
+            |envoy: &Envoy| envoy.flushed_log_lines().unwrap().iter().filter(|line| line.contains(text)).count();
+        self.envoys.iter().map(of_one).sum()
     }
 
     /// Panics where a VM has trapped or an Envoy has ended.

@@ -1,0 +1,149 @@
+//! Two proxies under load while their store fails and comes back, and what each of the three `on_store_error` modes must
+//! have done meanwhile. Not here: how a store is made to fail (`failing`, `lies`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use xtask::load::{Answer, Client, Request};
+
+use crate::proxies::{Fleet, policy};
+
+/// The policy's `timeout_ms`.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(100);
+/// What the filter may add to it, and what a busy machine with two cores adds to that.
+const OURS: Duration = Duration::from_millis(10);
+const SLACK: Duration = Duration::from_millis(100);
+/// How soon after the store's own recovery its answers decide again. The breaker tries once a second.
+const RECOVERY: Duration = Duration::from_secs(2);
+/// Each proxy's share of the local rule's 60 a second.
+const LOCAL_RATE: f64 = 15.0;
+const PROXIES: u32 = 2;
+const PATHS: [&str; 3] = ["/local", "/allow", "/deny"];
+
+/// A policy with a rule a mode, over a store in `exact` mode.
+pub(crate) fn modes() -> Value {
+    let rule = |path: &str, rate: u64, mode: &str| json!({"name": mode, "scope": "global", "rate": rate, "window_seconds": 1, "endpoints": [path], "on_store_error": mode});
+    let mut local = rule("/local", 60, "local");
+    local["local_share"] = json!(0.25);
+    let rules = json!([local, rule("/allow", 60, "allow"), rule("/deny", 100_000, "deny")]);
+    policy(json!({"timeout_ms": u64::try_from(TIMEOUT.as_millis()).unwrap(), "mode": "exact"}), rules)
+}
+
+/// A store that fails under load.
+pub(crate) struct Outage {
+    answers: Vec<(usize, Answer)>,
+    /// When it was made to fail, and when it was back; from the load's start.
+    down: Duration,
+    back: Duration,
+    /// Calls without an answer, and questions that were not put, meanwhile.
+    failed: u64,
+    spared: u64,
+}
+
+/// Puts both proxies under load, harms the store, waits, and waits for its recovery, which is what `repair` returns from.
+pub(crate) fn through(fleet: &Fleet, lasts: Duration, harm: impl FnOnce(), repair: impl FnOnce()) -> Outage {
+    let over = Arc::new(AtomicBool::new(false));
+    let before = ["failed", "spared"].map(|name| fleet.count(&format!("store_calls_total.{name}")));
+    std::thread::scope(|scope| {
+        let start = Instant::now();
+        let load = |address| {
+            let over = Arc::clone(&over);
+            let requests = (0_u32..)
+                .take_while(move |_| !over.load(Ordering::Relaxed))
+                .map(|number| Request::get(PATHS[number as usize % PATHS.len()]).at(Duration::from_millis(4) * number));
+            move || {
+                let mut answers = Vec::new();
+                let client = Client::http1(address, 32).unwrap();
+                client.for_each(requests, |number, answer| answers.push((number, answer.unwrap())));
+                answers
+            }
+        };
+        let loads: Vec<_> =
+            fleet.envoys.iter().map(|envoy| scope.spawn(load(envoy.address("main").unwrap()))).collect();
+        // Also where this panics: the load must end, or the test never does.
+        let harmed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            let down = start.elapsed();
+            harm();
+            std::thread::sleep(lasts);
+            assert_eq!(fleet.is_healthy(), Some(false), "the gauge says that the store fails");
+            repair();
+            let back = start.elapsed();
+            std::thread::sleep(RECOVERY + Duration::from_millis(700));
+            (down, back)
+        }));
+        over.store(true, Ordering::Relaxed);
+        let (down, back) = harmed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let mut answers: Vec<_> = loads.into_iter().flat_map(|load| load.join().unwrap()).collect();
+        answers.sort_by_key(|(_, answer)| answer.sent);
+        let count = |name: &str, before: u64| fleet.count(&format!("store_calls_total.{name}")) - before;
+        Outage { answers, down, back, failed: count("failed", before[0]), spared: count("spared", before[1]) }
+    })
+}
+
+impl Outage {
+    /// How many requests of this path passed, of how many, between two moments.
+    fn passed(&self, path: &str, from: Duration, to: Duration) -> (usize, usize) {
+        let on_path = |number: usize| PATHS[number % PATHS.len()] == path;
+        let within =
+            self.answers.iter().filter(|(number, answer)| on_path(*number) && (from..to).contains(&answer.sent));
+        let statuses: Vec<u16> = within.map(|(_, answer)| answer.status).collect();
+        (statuses.iter().filter(|status| **status == 200).count(), statuses.len())
+    }
+
+    /// What must hold whatever failed; says what was seen.
+    pub(crate) fn check(&self, what: &str, fleet: &mut Fleet) {
+        let mut took: Vec<Duration> = self.answers.iter().map(|(_, answer)| answer.took).collect();
+        took.sort_unstable();
+        let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+        let (from, to) = (self.down + SLACK, self.back);
+        let lasted = to.saturating_sub(self.down).as_secs_f64();
+        let [local, allow, deny] = PATHS.map(|path| self.passed(path, from, to));
+        let denied = |(number, answer): &&(usize, Answer)| {
+            PATHS[number % PATHS.len()] == "/deny" && answer.status == 429 && answer.sent > self.back
+        };
+        let recovered =
+            self.answers.iter().rev().find(denied).map_or(Duration::ZERO, |(_, last)| last.sent - self.back);
+        println!(
+            "{what}: {} requests, p50 {:?} p99 {:?} max {:?}; for {lasted:.1} s local {local:?} allow {allow:?} deny {deny:?} \
+             passed; {} failed, {} spared; recovered {recovered:?} after the store",
+            took.len(),
+            at(50),
+            at(99),
+            at(100),
+            self.failed,
+            self.spared
+        );
+        let strange: Vec<&Answer> = self
+            .answers
+            .iter()
+            .map(|(_, answer)| answer)
+            .filter(|answer| ![200, 429].contains(&answer.status))
+            .collect();
+        assert!(strange.is_empty(), "{what}: {strange:?}");
+        assert!(at(100) <= TIMEOUT + OURS + SLACK, "{what}: {:?}", at(100));
+        // Before it failed, the store's limits held, and it answered.
+        let (passed, all) = self.passed("/deny", Duration::ZERO, self.down);
+        assert!(passed * 100 >= all * 95, "{what}: {passed} of {all} before");
+        let (passed, all) = self.passed("/allow", Duration::ZERO, self.down);
+        assert!(passed < all, "{what}: limited before");
+        let bound = f64::from(PROXIES) * LOCAL_RATE * (1.0 + lasted);
+        #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+        let local = local.0 as f64;
+        assert!(local <= bound, "{what}: local {local}, at most {bound}");
+        assert!(local >= f64::from(PROXIES) * LOCAL_RATE * (lasted - 0.5) * 0.7, "{what}: local {local}");
+        assert_eq!(allow.0, allow.1, "{what}: allow");
+        assert_eq!(deny.0, 0, "{what}: deny");
+        assert!(deny.1 > 10, "{what}: {} requests meanwhile", deny.1);
+        assert!(recovered <= RECOVERY, "{what}: {recovered:?}");
+        // Four VMs: five failures in a row open a breaker, besides what was out already; then one try a second.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
+        let tries = lasted as u64 + 3;
+        assert!(self.failed <= 4 * (5 + 20 + tries), "{what}: {} failed", self.failed);
+        assert!(self.spared * 10 >= (deny.1 as u64) * 3 * 7, "{what}: {} spared", self.spared);
+        assert_eq!(fleet.is_healthy(), Some(true), "{what}");
+        fleet.assert_nothing_died();
+    }
+}
