@@ -8,6 +8,8 @@
 mod exact;
 mod failing;
 mod lease;
+mod liar;
+mod lies;
 mod operate;
 mod outage;
 mod proxies;
