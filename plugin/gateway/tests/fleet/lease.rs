@@ -8,8 +8,8 @@ use xtask::load::Request;
 
 use crate::http::Gateway;
 use crate::process::wait_for;
-use crate::proxies::{Fleet, YEAR, count, policy};
-use crate::servers::{Redis, text};
+use crate::proxies::{Fleet, YEAR, count, counted, policy};
+use crate::servers::Redis;
 use crate::skip;
 
 const ALGORITHMS: [&str; 4] = ["token_bucket", "fixed_window", "sliding_window", "leaky_bucket"];
@@ -75,13 +75,6 @@ fn a_steady_load_below_the_limit_is_answered_without_a_round_trip() {
     }
 }
 
-/// What the one fixed window in `redis` has counted.
-fn counted(redis: &Redis) -> u64 {
-    let keys: Vec<String> = redis::from_redis_value(redis.ask(&["KEYS", "tg1:*"])).unwrap();
-    let value = text(&redis.ask(&["GET", &keys[0]]));
-    value.split(' ').nth(2).unwrap().parse().unwrap()
-}
-
 #[test]
 fn what_one_proxy_does_not_spend_another_does() {
     if !skip::has("fleet, unspent leases", &["redis-server"]) {
@@ -98,13 +91,13 @@ fn what_one_proxy_does_not_spend_another_does() {
     let mut first = 0;
     let ahead = wait_for("a lease that is not spent", Duration::from_secs(20), || {
         first += count(&fleet.send_to(0, 20, 4, &Request::get("/")), 200) as u64;
-        Some(counted(&redis) - first).filter(|ahead| *ahead > 0)
+        Some(counted(&[&redis], "all") - first).filter(|ahead| *ahead > 0)
     });
     // Half a second untouched; twice that until the next look at it.
-    wait_for("its return", Duration::from_secs(5), || (counted(&redis) == first).then_some(()));
+    wait_for("its return", Duration::from_secs(5), || (counted(&[&redis], "all") == first).then_some(()));
     let second = count(&fleet.send_to(1, 4_000, 16, &Request::get("/")), 200) as u64;
     println!("fleet, unspent leases: {first} passed and {ahead} came back, then {second} passed elsewhere");
     assert_eq!(first + second, 2_000);
-    assert_eq!(counted(&redis), 2_000);
+    assert_eq!(counted(&[&redis], "all"), 2_000);
     fleet.assert_nothing_died();
 }

@@ -5,6 +5,7 @@
 // Every function here serves tests, where a panic is how one fails; the lints know only functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod backends;
 mod exact;
 mod failing;
 mod lease;
@@ -14,6 +15,9 @@ mod operate;
 mod outage;
 mod proxies;
 
+#[path = "../gateway/authority.rs"]
+#[allow(dead_code, reason = "the gateway's own tests use the rest")]
+mod authority;
 #[path = "../gateway/http.rs"]
 #[allow(dead_code, reason = "the gateway's own tests use the rest")]
 mod http;

@@ -8,6 +8,7 @@ use xtask::upstream::Upstream;
 use xtask::workspace;
 
 use crate::http::TOKEN;
+use crate::servers::{Redis, text};
 use crate::skip;
 
 /// The longest window that a policy may have, in seconds: no quota flows back while a test runs.
@@ -115,4 +116,14 @@ impl Fleet {
 /// How many answers have this status.
 pub(crate) fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status == status).count()
+}
+
+/// What the fixed windows of this rule have counted, over all identities; of these servers, which are masters.
+pub(crate) fn counted(masters: &[&Redis], rule: &str) -> u64 {
+    let count = |redis: &Redis| -> u64 {
+        let keys: Vec<String> = redis::from_redis_value(redis.ask(&["KEYS", &format!("tg1:*:{rule}:*")])).unwrap();
+        let value = |key: &String| text(&redis.ask(&["GET", key])).split(' ').nth(2).unwrap().parse::<u64>().unwrap();
+        keys.iter().map(value).sum()
+    };
+    masters.iter().map(|redis| count(redis)).sum()
 }

@@ -5,6 +5,7 @@
 // Every function here serves tests, where a panic is how one fails; the lints know only functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod authority;
 mod bounds;
 mod clients;
 mod cluster;
