@@ -109,8 +109,8 @@ impl Outage {
         let denied = |(number, answer): &&(usize, Answer)| {
             PATHS[number % PATHS.len()] == "/deny" && answer.status == 429 && answer.sent > self.back
         };
-        let recovered =
-            self.answers.iter().rev().find(denied).map_or(Duration::ZERO, |(_, last)| last.sent - self.back);
+        let last = self.answers.iter().rev().find(denied).map(|(_, last)| last.sent);
+        let recovered = last.unwrap_or_default().saturating_sub(self.back);
         println!(
             "{what}: {} requests, p50 {:?} p99 {:?} max {:?}; for {lasted:.1} s local {local:?} allow {allow:?} deny {deny:?} \
              passed; {} failed, {} spared; recovered {recovered:?} after the store",

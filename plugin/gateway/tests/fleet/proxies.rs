@@ -26,14 +26,17 @@ pub(crate) fn policy(store: Value, rules: Value) -> Value {
         "type": "redis", "cluster": "redis", "authority": "gateway", "protocol": "upstash", "token": TOKEN,
         "timeout_ms": 200, "max_keys": 1024,
     });
-    whole.as_object_mut().unwrap().extend(store.as_object().unwrap().clone());
-    json!({
+    if let (Value::Object(whole), Value::Object(store)) = (&mut whole, store) {
+        whole.extend(store);
+    }
+    let mut policy = json!({
         "version": 1,
         "namespace": "t",
         "identity": {"user": [{"header": "x-user", "trust": "verified"}]},
         "store": whole,
-        "rules": rules,
-    })
+    });
+    policy["rules"] = rules;
+    policy
 }
 
 impl Fleet {
