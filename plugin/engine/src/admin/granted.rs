@@ -96,6 +96,17 @@ impl Granted {
         };
         Applying(self.prepared.iter().filter(fits).collect())
     }
+
+    /// What a rule allows a key that code vouches for: there is no address and no path that a grant could be for.
+    pub(crate) fn for_key(&self, rule: usize, key: &str, now: Timestamp) -> Option<Allowance> {
+        if self.prepared.is_empty() {
+            return None;
+        }
+        let fits = |prepared: &&Prepared| {
+            prepared.grant.is_in_force(now) && prepared.endpoint.is_none() && prepared.grant.may_be_for(Some(key), None)
+        };
+        Applying(self.prepared.iter().filter(fits).collect()).for_rule(rule)
+    }
 }
 
 impl Applying<'_> {

@@ -31,8 +31,13 @@ impl Exact {
 
     /// `cost` emission intervals.
     pub(super) fn intervals(cost: u64, quota: &Quota) -> Self {
-        if let Some(product) = cost.checked_mul(quota.window.0) {
-            return Self { micros: product / quota.rate, numerator: product % quota.rate };
+        // Windows up to twelve days and costs up to sixteen million: the product of both has 64 bits, and no WebAssembly has
+        // a multiplication that tells.
+        if cost < 1 << 24 && quota.window.0 < 1 << 40 {
+            let product = cost.wrapping_mul(quota.window.0);
+            let micros = product / quota.rate;
+            // One division, not two: this runs several times a request.
+            return Self { micros, numerator: product.wrapping_sub(micros.wrapping_mul(quota.rate.get())) };
         }
         let product = u128::from(cost).saturating_mul(u128::from(quota.window.0));
         let rate = NonZeroU128::from(quota.rate);
@@ -49,6 +54,11 @@ impl Exact {
 
     /// How many whole emission intervals fit into this length; `u64::MAX` where an interval has no length.
     pub(super) fn count_intervals(self, quota: &Quota) -> u64 {
+        let rate = quota.rate.get();
+        if self.micros < 1 << 39 && rate < 1 << 24 && self.numerator < rate {
+            let parts = self.micros.wrapping_mul(rate).wrapping_add(self.numerator);
+            return parts.checked_div(quota.window.0).unwrap_or(u64::MAX);
+        }
         let parts = u128::from(self.micros)
             .saturating_mul(u128::from(quota.rate.get()))
             .saturating_add(u128::from(self.numerator));

@@ -1,12 +1,13 @@
 //! Questions that code asks by name: one rule and one key instead of a request, and what is changed about a request's
 //! question before it goes to a store. Decisions are made elsewhere, by the same code as for requests.
 
-use super::{Claim, Counted, Engine, Part, Pending};
+use super::{Claim, Engine, Limit, Part, Pending};
 use crate::acquire::{Acquire, CellReply, CellRequest};
+use crate::admin::grant::Allowance;
 use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Kind, Subject};
-use crate::policy::{OnStoreError, Rule, Scope};
+use crate::policy::{OnStoreError, Scope};
 use crate::strategy::{Reason, Relief};
 use crate::time::{Micros, Timestamp};
 
@@ -17,6 +18,8 @@ pub struct KeyedCell {
     pub rule: usize,
     /// Whether the verdict counts: the rule is not in shadow and the key is no admin.
     pub enforced: bool,
+    /// Whether a grant lifts the rule: then the verdict does not count.
+    pub lifted: bool,
     /// Whose cell it is: [`Kind::Global`] has no value, every other kind has the key.
     pub kind: Kind,
     /// The cell; its `subject` is 0.
@@ -43,7 +46,7 @@ pub enum Keyed {
     Unlimited,
     /// One cell decides.
     Cell(KeyedCell),
-    /// Several cells decide (`graceful` counts its ceiling too).
+    /// Several cells decide: `graceful` counts its ceiling too, a grant with a multiplier the rule's own quota.
     Cells(Pending),
 }
 
@@ -58,42 +61,52 @@ impl Engine {
         if !rule.enabled || (!rule.user_ids.is_empty() && !rule.user_ids.iter().any(|user| user == key)) {
             return Some(Keyed::Unlimited);
         }
-        let enforced = !rule.shadow && !policy.admins.user_ids.iter().any(|admin| admin == key);
+        let counts = !rule.shadow && !policy.admins.user_ids.iter().any(|admin| admin == key);
+        let allowance = self.lifted.granted.for_key(index, key, now).filter(|_| counts);
+        let lifted = allowance == Some(Allowance::Unlimited);
+        let enforced = counts && !lifted;
+        let enlarged = match allowance {
+            Some(Allowance::Times(ppm)) => self.enlarged(index, ppm),
+            _ => None,
+        };
         let kind = if rule.scope == Scope::Global { Kind::Global } else { Kind::VerifiedUser };
-        let cell = |part: Part, limit: super::Limit| CellRequest {
+        let cell = |limit: Limit, must: bool| CellRequest {
             subject: 0,
             rule_id: limit.id,
             group: super::group(limit.id, self.parts.groups),
             algorithm: limit.algorithm,
             quota: limit.quota,
             cost: cost.unwrap_or(rule.cost),
-            must: enforced && part != Part::BelowCeiling,
+            must,
             may_wait: rule.strategy.queue().is_none(),
         };
-        let Counted { own, ceiling: Some(ceiling) } = *counted else {
-            return Some(Keyed::Cell(KeyedCell {
-                rule: index,
-                enforced,
-                kind,
-                request: cell(Part::Whole, counted.own),
-            }));
-        };
-        let parts =
-            if enforced { vec![(Part::BelowCeiling, own), (Part::Ceiling, ceiling)] } else { vec![(Part::Whole, own)] };
+        let limits = *enlarged.unwrap_or(counted);
+        let ceiling = limits.ceiling.filter(|_| enforced);
+        if ceiling.is_none() && enlarged.is_none() {
+            let request = cell(limits.own, enforced);
+            return Some(Keyed::Cell(KeyedCell { rule: index, enforced, lifted, kind, request }));
+        }
+        let own = if ceiling.is_some() { Part::BelowCeiling } else { Part::Whole };
+        let mut parts = vec![(Claim { rule: index, enforced, lifted, part: own }, limits.own)];
+        parts.extend(ceiling.map(|ceiling| (Claim { rule: index, enforced, lifted, part: Part::Ceiling }, ceiling)));
+        if enlarged.is_some() {
+            parts.push((Claim { rule: index, enforced: false, lifted: true, part: Part::Whole }, counted.own));
+        }
+        let must = |claim: &Claim| claim.enforced && claim.part != Part::BelowCeiling;
         let value = if kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
         let acquire = Acquire {
             now,
             subjects: vec![Subject { kind, value }],
-            cells: parts.iter().map(|(part, limit)| cell(*part, *limit)).collect(),
+            cells: parts.iter().map(|(claim, limit)| cell(*limit, must(claim))).collect(),
         };
-        let claims =
-            parts.iter().map(|(part, _)| Claim { rule: index, enforced, lifted: false, part: *part }).collect();
+        let claims = parts.into_iter().map(|(claim, _)| claim).collect();
         Some(Keyed::Cells(Pending { engine: self.clone(), claims, is_grpc: false, acquire }))
     }
 
     /// The same question as a pending request, for a store elsewhere; `value` is the key, nothing for [`Kind::Global`].
     pub fn pending_key(&self, cell: KeyedCell, value: Vec<u8>, now: Timestamp) -> Pending {
-        let claims = vec![Claim { rule: cell.rule, enforced: cell.enforced, lifted: false, part: Part::Whole }];
+        let (rule, enforced, lifted) = (cell.rule, cell.enforced, cell.lifted);
+        let claims = vec![Claim { rule, enforced, lifted, part: Part::Whole }];
         let subjects = vec![Subject { kind: cell.kind, value }];
         let acquire = Acquire { now, subjects, cells: vec![cell.request] };
         Pending { engine: self.clone(), claims, is_grpc: false, acquire }
@@ -129,7 +142,7 @@ impl KeyedCell {
             remaining,
             reset_after,
             retry_after: wait.saturating_sub(self.request.reach()),
-            granted: false,
+            granted: self.lifted && wait > Micros::ZERO,
         }
     }
 }
@@ -156,17 +169,6 @@ impl Pending {
         }
         self.acquire.cells.iter_mut().for_each(|cell| cell.cost = cost);
         Ok(())
-    }
-
-    /// Lifts the rules for which `lifted` says so: their cells are charged where they conform, their verdicts do not
-    /// count. What a grant or the kill switch does; it leaves no debt behind.
-    pub fn lift(&mut self, lifted: impl Fn(&Rule) -> bool) {
-        let policy = self.engine.policy();
-        for (claim, cell) in self.claims.iter_mut().zip(&mut self.acquire.cells) {
-            if policy.rules.get(claim.rule).is_some_and(&lifted) {
-                (claim.enforced, cell.must) = (false, false);
-            }
-        }
     }
 
     /// What is left to ask of local cells after the store failed; `Err` where that failure decides already. A rule that
@@ -257,6 +259,7 @@ fn shared(quota: Quota, ppm: u32) -> Quota {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::grant::{Grant, Target};
     use crate::catalogue::Catalogue;
     use crate::engine::Step;
     use crate::memory::Memory;
@@ -343,17 +346,50 @@ mod tests {
         assert_eq!(asked.acquire().cells[0].cost, 2);
     }
 
+    fn grant(user: &str, allowance: Allowance) -> Grant {
+        Grant {
+            id: "ov_1".to_owned(),
+            admin: "ops".to_owned(),
+            target: Target { user: Some(user.to_owned()), ip: None, endpoint: None, rule: None },
+            reason: "testing".to_owned(),
+            note: String::new(),
+            allowance,
+            created_at: NOW,
+            expires_at: NOW + Micros::from_secs(60),
+        }
+    }
+
     #[test]
     fn what_is_lifted_is_counted_and_never_refused() {
-        let engine = engine(&rule(""), "");
+        let plain = engine(&rule(""), "");
+        let lifting = plain.with_grants(&[grant("k", Allowance::Unlimited)]);
         let mut memory = Memory::new(1024, [0; 16]);
         for _ in 0..5 {
-            let mut asked = pending(&engine, "k");
-            asked.lift(|rule| rule.name == "r");
-            assert_eq!(decide_in(&mut memory, &engine, asked).action, Action::Forward);
+            let asked = pending(&lifting, "k");
+            assert_eq!(decide_in(&mut memory, &lifting, asked).action, Action::Forward);
         }
-        let asked = pending(&engine, "k");
-        assert!(matches!(decide_in(&mut memory, &engine, asked).action, Action::Respond(_)));
+        let asked = pending(&plain, "k");
+        assert!(matches!(decide_in(&mut memory, &plain, asked).action, Action::Respond(_)));
+    }
+
+    #[test]
+    fn a_multiplied_quota_is_a_keys_own_and_leaves_no_debt() {
+        for strategy in ["", r#", "strategy": {"type": "graceful", "forward": {}, "ceiling": 1.5}"#] {
+            let plain = engine(&rule(strategy), "");
+            let enlarged = plain.with_grants(&[grant("k", Allowance::Times(3_000_000))]);
+            let mut memory = Memory::new(1024, [0; 16]);
+            let mut admitted = |engine: &Engine, key: &str, count: usize| {
+                let forwarded = |_: &usize| {
+                    let asked = pending(engine, key);
+                    decide_in(&mut memory, engine, asked).action == Action::Forward
+                };
+                (0..count).filter(forwarded).count()
+            };
+            assert_eq!(admitted(&enlarged, "k", 10), 6, "{strategy}");
+            assert_eq!(admitted(&enlarged, "other", 10), 2, "{strategy}");
+            // What conformed to the rule's own quota was charged there; what went beyond was not.
+            assert_eq!(admitted(&plain, "k", 1), 0, "{strategy}");
+        }
     }
 
     #[test]
