@@ -71,7 +71,10 @@ pub fn build(if_missing: IfMissing) -> Result<PathBuf> {
 /// # Errors
 /// When the package cannot be built or the runtimes cannot be installed.
 pub fn test(if_missing: IfMissing) -> Result<bool> {
+    tools::ensure_packages(&[tools::REDIS_SERVER], if_missing)?;
     let tarball = build(if_missing)?;
+    let mut gateway = workspace::cargo();
+    workspace::run(gateway.args(["build", "--quiet", "--locked", "-p", "tidegate-gateway"]))?;
     let tests = workspace::root().join("plugin/edge/tests");
     let folder = workspace::target_dir().join("edge-tests");
     install(&tests, &folder, &tarball, if_missing)?;
@@ -86,14 +89,18 @@ pub fn test(if_missing: IfMissing) -> Result<bool> {
         let program = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
         let mut command = Command::new(program);
         command.current_dir(&folder).args(words).env("TIDEGATE_ROOT", workspace::root());
+        command.env("TIDEGATE_GATEWAY", workspace::target_dir().join("debug/tidegate-gateway"));
         let status = command.status().with_context(|| format!("starting {}", workspace::line(&command)))?;
+        // As cargo says it, so that `cargo xtask test` counts each run.
+        let (verdict, failed) = if status.success() { ("ok", 0) } else { ("FAILED", 1) };
+        println!("test result: {verdict}. {} passed; {failed} failed", 1 - failed);
         all_passed &= status.success();
     }
     Ok(all_passed)
 }
 
 /// Each test run: its name, the program (in the folder of the tests where it has a slash) and its words.
-const RUNS: [(&str, &str, &[&str]); 9] = [
+const RUNS: [(&str, &str, &[&str]); 10] = [
     ("Node", "node", &["run.mjs", "scenarios.json"]),
     (
         "Deno",
@@ -108,6 +115,7 @@ const RUNS: [(&str, &str, &[&str]); 9] = [
     ),
     ("servers and middleware", "node", &["node.mjs"]),
     ("workerd and miniflare", "node", &["workers.mjs", "scenarios.json"]),
+    ("Redis through the gateway", "node", &["redis.mjs"]),
     ("types", "node_modules/.bin/tsc", &["--noEmit", "-p", "tsconfig.json"]),
     ("size", "node", &["size.mjs"]),
     ("examples", "node", &["examples.mjs"]),
@@ -139,7 +147,7 @@ fn bind(wasm_opt: &Path, folder: &Path) -> Result<()> {
     bindgen.web(true)?.generate(folder).with_context(|| format!("writing JavaScript for {}", built.display()))?;
     let glue = folder.join("tidegate.js");
     let text = fs::read_to_string(&glue).with_context(|| format!("reading {}", glue.display()))?;
-    fs::write(&glue, without_docs(&text)).with_context(|| format!("writing {}", glue.display()))?;
+    fs::write(&glue, without_waste(&text)).with_context(|| format!("writing {}", glue.display()))?;
     let module = folder.join("tidegate_bg.wasm");
     let smaller = folder.join("smaller.wasm");
     let mut command = Command::new(wasm_opt);
@@ -155,18 +163,23 @@ fn bind(wasm_opt: &Path, folder: &Path) -> Result<()> {
     fs::rename(&smaller, &module).with_context(|| format!("moving to {}", module.display()))
 }
 
-/// The glue without its doc comments: they are the Rust side's, and users never see them.
-fn without_docs(text: &str) -> String {
+/// The glue without what is of no use here: doc comments, which are the Rust side's; the guard before each call, which
+/// waits for a restart that only Rust code could order; the check for objects of an earlier instance, which the package
+/// makes itself, once for many calls; and what is for runtimes older than those that it is for.
+fn without_waste(text: &str) -> String {
+    const STALE: &str = "if (this.__wbg_inst !== undefined && this.__wbg_inst !== __wbg_instance_id) {";
+    const OLD_ENCODER: &str = "if (!('encodeInto' in cachedTextEncoder)) {";
     let mut kept = String::with_capacity(text.len());
-    let mut in_doc = false;
+    let mut until = None;
     for line in text.lines() {
         let trimmed = line.trim_start();
-        in_doc |= trimmed.starts_with("/**");
-        if !in_doc {
+        until = until.or(if trimmed.starts_with("/**") { Some("*/") } else { None });
+        until = until.or(if trimmed == STALE || trimmed == OLD_ENCODER { Some("}") } else { None });
+        if until.is_none() && trimmed != "__wbg_call_guard();" && !trimmed.starts_with("if (Symbol.dispose)") {
             kept.push_str(line);
             kept.push('\n');
         }
-        in_doc &= !trimmed.ends_with("*/");
+        until = until.filter(|end| !trimmed.ends_with(end));
     }
     kept
 }
@@ -269,8 +282,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doc_comments_go_and_code_stays() {
-        let text = "let a; // b\n/**\n * c\n */\nexport class D {\n    /** e */\n    f() {}\n}\n";
-        assert_eq!(without_docs(text), "let a; // b\nexport class D {\n    f() {}\n}\n");
+    fn doc_comments_and_guards_go_and_code_stays() {
+        let waste = "if (this.__wbg_inst !== undefined && this.__wbg_inst !== __wbg_instance_id) {\nthrow 1;\n}\n__wbg_call_guard();\n";
+        let text =
+            ["let a; // b\n/**\n * c\n */\nexport class D {\n    /** e */\n    f() {\n", waste, "    }\n}\n"].concat();
+        assert_eq!(without_waste(&text), "let a; // b\nexport class D {\n    f() {\n    }\n}\n");
     }
 }

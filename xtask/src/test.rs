@@ -31,7 +31,7 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
 
     report.step("build dist/", || build::run(if_missing).map(|()| Tally::default()));
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
-    for step in steps(filters) {
+    for step in steps(if_missing, filters) {
         report.step(step.name, || {
             let mut command = workspace::cargo();
             command.args(&step.words).env("TIDEGATE_WASM", workspace::wasm_file()).env("TIDEGATE_ENVOY", &envoy);
@@ -46,7 +46,7 @@ struct Step {
     words: Vec<String>,
 }
 
-fn steps(filters: &[String]) -> Vec<Step> {
+fn steps(if_missing: IfMissing, filters: &[String]) -> Vec<Step> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
     // One call for all packages: separate calls would build shared dependencies once for each set of features.
     let mut tests = words("test --workspace --locked --no-fail-fast --lib --bins --tests --examples");
@@ -55,10 +55,15 @@ fn steps(filters: &[String]) -> Vec<Step> {
         tests.extend(filters.iter().cloned());
         return vec![Step { name: "tests that match", words: tests }];
     }
+    let mut edge = words("run --quiet --locked -p xtask -- edge --test");
+    if if_missing == IfMissing::Tell {
+        edge.push("--no-install".into());
+    }
     vec![
         Step { name: "units, properties, scenarios, Envoy end to end", words: tests },
         Step { name: "doc tests", words: words("test --workspace --locked --no-fail-fast --doc") },
         Step { name: "demo --check", words: words("run --quiet --locked -p xtask -- demo --check") },
+        Step { name: "the npm package in its runtimes", words: edge },
     ]
 }
 

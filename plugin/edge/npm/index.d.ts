@@ -1,4 +1,4 @@
-/** A rate limit in memory, a Durable Object or Deno KV, decided by the same engine as Tidegate's Envoy filter. */
+/** A rate limit in memory, Redis, a Durable Object or Deno KV, decided by the same engine as Tidegate's Envoy filter. */
 export class Ratelimit {
   /** Reads the policy. Throws a {@link PolicyError} with every mistake, or a `TypeError` for other settings. */
   constructor(settings: RatelimitSettings);
@@ -51,6 +51,13 @@ export interface CommonSettings {
 export interface RatelimitSettings extends CommonSettings {
   /** A policy of version 1: an object, or its JSON text (which also finds duplicate members). */
   policy: object | string;
+  /** Where rules with the strategy `queue` put requests: `queueTo(...)` of `tidegate/queue`. */
+  queue?: RequestQueue;
+}
+
+/** Made by `queueTo()`. */
+export interface RequestQueue {
+  enqueue: unknown;
 }
 
 export interface QuotaSettings extends CommonSettings {
@@ -81,6 +88,8 @@ export interface RequestParts {
   ip?: string;
   user?: string;
   metadata?: Record<string, string>;
+  /** The body, where a rule may queue the request. */
+  body?: string | Uint8Array | ArrayBuffer;
 }
 
 export interface LimitOptions {
@@ -116,13 +125,15 @@ export interface Decision {
   readonly retryAfterMs: number;
   /** The rule that decided, or the one nearest to its limit. */
   readonly rule: string | undefined;
-  readonly outcome: "unlimited" | "allowed" | "degraded" | "delayed" | "limited";
+  readonly outcome: "unlimited" | "allowed" | "degraded" | "delayed" | "queued" | "limited";
   /** Why the request was limited. */
   readonly reason: "over_quota" | "contended" | "store_failed" | undefined;
   /** How long to hold the request before it goes on (strategy `throttle`). */
   readonly delayMs: number;
   /** The reduced form to ask for (strategy `graceful` with `forward`). */
   readonly degraded: { rule: string; path: string | undefined; headers: Record<string, string> } | undefined;
+  /** The job that a queue has taken (strategy `queue`); `response()` is then 202 with its ticket. */
+  readonly queued: Job | undefined;
   /** Headers for the response, whoever gives it; of a refusal, all of its headers. */
   readonly headers: Record<string, string>;
   /** The same line by line: an answer that the policy writes may have several lines of one name. */
@@ -131,7 +142,7 @@ export interface Decision {
   readonly status: number | undefined;
   /** The body of Tidegate's own answer, or "". */
   readonly body: string;
-  /** Work to be kept alive after the response (`ctx.waitUntil`); resolved already in this version. */
+  /** Work that goes on after the decision, such as giving back what a Cluster's other node charged: for `ctx.waitUntil`. */
   readonly pending: Promise<void>;
   /** Tidegate's own answer: 429 with problem details, or what the strategy says. Throws where the request goes on. */
   response(): Response;
@@ -175,7 +186,10 @@ export interface Override {
   reason: "emergency_access" | "maintenance" | "testing" | "customer_support" | "other";
   /** 1 to 10,080. */
   duration_minutes: number;
-  unlimited: true;
+  /** The rules are counted and do not act. Either this or `rate_multiplier`. */
+  unlimited?: true;
+  /** How many times the quota: above 1, at most 1,000. What is spent under it is no debt when it ends. */
+  rate_multiplier?: number;
   note?: string;
 }
 
@@ -199,10 +213,44 @@ export class PolicyError extends Error {
   readonly mistakes: Mistake[];
 }
 
-/** Where counters live. Made by `memory()`, `durableObject()` and `denoKv()`. */
-export interface Store {
+/** Where counters live. Made by `memory()`, `upstash()`, `durableObject()` and `denoKv()`; or your own client of Redis. */
+export type Store = MadeStore | ScriptRunner;
+
+export interface MadeStore {
   readonly acquire?: unknown;
   readonly maxKeys?: number;
+}
+
+/** Runs Lua scripts in a Redis: a client of `@upstash/redis` as it is, others through an adapter. */
+export interface ScriptRunner {
+  eval(script: string, keys: string[], words: string[]): Promise<unknown>;
+  /** By the script's SHA-1, which spares sending it each time. Where it rejects with NOSCRIPT, `eval` is called. */
+  evalsha?(sha1: string, keys: string[], words: string[]): Promise<unknown>;
+}
+
+/**
+ * Counters in Redis over HTTP: Upstash, or your own behind `tidegate-gateway`. The keys and the script are the Envoy filter's:
+ * with the same policy and the same Redis they share their limits.
+ */
+export function upstash(settings: { url: string; token?: string }): Store;
+
+/** A request that waits in a queue: JSON. */
+export interface Job {
+  /** 32 hexadecimal digits that nobody can guess; each try's idempotency key. */
+  ticket: string;
+  rule: string;
+  method: string;
+  /** The address of a fetch `Request`; else `path`. */
+  url?: string;
+  path?: string;
+  headers: [string, string][];
+  /** Base64. */
+  body: string;
+  delayMs: number;
+  /** When it may be carried out: milliseconds since 1970. */
+  dueAt: number;
+  maxAttempts: number;
+  backoffMs: number;
 }
 
 /** Counters in this instance's memory, for about `maxKeys` keys at once (1,024 to 4,194,304; 65,536 where absent). */

@@ -3,6 +3,7 @@
 
 pub(crate) use tidegate_engine::admin::{number, object, text};
 use tidegate_engine::policy::{Mistake, Mistakes, Node, Policy, Rule, UserSource, Warning};
+use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Engine, Micros};
 
 /// A list.
@@ -39,6 +40,7 @@ pub(crate) fn policy(engine: &Engine) -> String {
             ("name", text(&rule.name)),
             ("strategy", text(rule.strategy.name())),
             ("largest_cost", number(rule.rate().min(rule.algorithm.largest_cost(&rule.quota)))),
+            ("queue", rule.strategy.queue().map_or(Node::Null, queue)),
         ])
     };
     let warning =
@@ -50,6 +52,17 @@ pub(crate) fn policy(engine: &Engine) -> String {
         ("warnings", list(&policy.warnings, warning)),
     ]);
     described.to_json()
+}
+
+/// What a job must keep to, wherever it waits.
+fn queue(queue: &Queue) -> Node {
+    object(&mut [
+        ("headers", list(&queue.headers, |name| text(name))),
+        ("max_body_bytes", number(queue.max_body_bytes as u64)),
+        ("max_attempts", number(queue.max_attempts.into())),
+        ("backoff_ms", millis(queue.backoff)),
+        ("full_status", number(queue.full_status.into())),
+    ])
 }
 
 /// The names of the headers that can change a decision, in lower case.

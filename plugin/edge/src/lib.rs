@@ -5,9 +5,11 @@
 mod describe;
 mod grants;
 mod limiter;
+mod redis;
 mod remote;
 mod table;
 mod wire;
 
 pub use limiter::Limiter;
+pub use redis::{RedisTalk, redis_refunds, redis_script};
 pub use remote::{refund, settle};

@@ -17,6 +17,8 @@ pub(crate) use tidegate_engine::redis::key;
 use tidegate_engine::{Micros, Timestamp};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+pub(crate) const NO_QUESTION: &str = "the store was asked something that is no question";
+
 /// No number in a question or an answer may be larger: JavaScript and Lua must hold it exactly.
 const LARGEST: u64 = (1 << 53) - 1;
 
@@ -75,22 +77,31 @@ pub(crate) fn reply(text: &str) -> Option<Reply> {
 /// A text that is no question, or states that are not 24 bytes a cell.
 #[wasm_bindgen]
 pub fn settle(question: &str, stored: &[u8]) -> Result<String, String> {
-    let acquire = parse(question).ok_or("the store was asked something that is no question")?;
+    let Asked { acquire, .. } = parse(question).ok_or(NO_QUESTION)?;
     let mut cells = states(stored, acquire.cells.len()).ok_or("the store's states are not 24 bytes a cell")?;
     let reply = acquire.settle(&mut cells);
-    let mut out = match reply.outcome {
+    let mut out = word(reply.outcome).to_owned();
+    for (answer, cell) in reply.cells.iter().zip(&cells) {
+        tell(&mut out, answer);
+        let _ = write!(out, " {} {}", hex(*cell), answer.reset_after.millis_ceil());
+    }
+    Ok(out)
+}
+
+/// The first line of an answer.
+pub(crate) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Granted => "granted",
         Outcome::Refused => "refused",
         Outcome::Contended => "contended",
     }
-    .to_owned();
-    for (answer, cell) in reply.cells.iter().zip(&cells) {
-        let wait = if answer.wait == Micros::FOREVER { "-".to_owned() } else { answer.wait.0.to_string() };
-        let CellReply { charged, remaining, reset_after, .. } = *answer;
-        let (state, keep) = (hex(*cell), reset_after.millis_ceil());
-        let _ = write!(out, "\n{wait} {} {remaining} {} {state} {keep}", u8::from(charged), reset_after.0);
-    }
-    Ok(out)
+}
+
+/// An answer's line about one cell, without what only its store keeps.
+pub(crate) fn tell(out: &mut String, cell: &CellReply) {
+    let CellReply { wait, charged, remaining, reset_after } = *cell;
+    let wait = if wait == Micros::FOREVER { "-".to_owned() } else { wait.0.to_string() };
+    let _ = write!(out, "\n{wait} {} {remaining} {}", u8::from(charged), reset_after.0);
 }
 
 /// What a store does to give back what [`settle`] charged: `answer` is its answer, `now_us` the time of this call.
@@ -100,7 +111,7 @@ pub fn settle(question: &str, stored: &[u8]) -> Result<String, String> {
 /// As [`settle`].
 #[wasm_bindgen]
 pub fn refund(question: &str, answer: &str, stored: &[u8], now_us: f64) -> Result<String, String> {
-    let acquire = parse(question).ok_or("the store was asked something that is no question")?;
+    let Asked { acquire, .. } = parse(question).ok_or(NO_QUESTION)?;
     let answer = reply(answer).ok_or("the answer is none of this store's")?;
     let cells = states(stored, acquire.cells.len()).ok_or("the store's states are not 24 bytes a cell")?;
     let back = acquire.cells.iter().zip(&answer.cells).zip(cells).map(|((request, answer), cell)| {
@@ -110,20 +121,37 @@ pub fn refund(question: &str, answer: &str, stored: &[u8], now_us: f64) -> Resul
     Ok(back.collect::<Vec<String>>().join("\n"))
 }
 
-fn parse(question: &str) -> Option<Acquire> {
+/// A question as a store reads it: with stand-ins for the subjects, which it knows by their keys alone.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) acquire: Acquire,
+    pub(crate) keys: Vec<String>,
+}
+
+/// Reads a question; `None` where it is none.
+pub(crate) fn parse(question: &str) -> Option<Asked> {
     let mut lines = question.lines();
     let now = Timestamp::from_micros(number(lines.next()?)?);
     let catalogue = Catalogue::builtin();
-    let cell = |line: &str| {
+    let (mut keys, mut cells, mut tags) = (Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
         let mut words = line.split_ascii_whitespace();
-        let algorithm = catalogue.algorithm(words.nth(1)?)?;
+        let key = words.next()?;
+        // The part in braces is the identity: who has the same lives in the same place.
+        let tag = key.split_once('}').map_or(key, |(tag, _)| tag);
+        let subject = tags.iter().position(|known| *known == tag).unwrap_or(tags.len());
+        if subject == tags.len() {
+            tags.push(tag);
+        }
+        let algorithm = catalogue.algorithm(words.next()?)?;
         let quota = quota(&mut words)?;
         let cost = number(words.next()?)?;
         let (must, may_wait) = (yes(&mut words)?, yes(&mut words)?);
-        Some(CellRequest { subject: 0, rule_id: 0, group: 0, algorithm, quota, cost, must, may_wait })
-    };
-    let cells = lines.map(cell).collect::<Option<Vec<CellRequest>>>()?;
-    Some(Acquire { now, subjects: vec![Subject::only(Kind::Global)], cells })
+        keys.push(key.to_owned());
+        cells.push(CellRequest { subject, rule_id: 0, group: 0, algorithm, quota, cost, must, may_wait });
+    }
+    let subjects = tags.iter().map(|_| Subject::only(Kind::Global)).collect();
+    Some(Asked { acquire: Acquire { now, subjects, cells }, keys })
 }
 
 /// Within the bounds of the policy format, so that no store can be asked what no policy can say.

@@ -180,6 +180,84 @@ export const tests = {
     equal((await limiter.limit("vip", { rule: "r" })).success, false);
   },
 
+  async "an override with a multiplier enlarges a quota, and leaves no debt"({ Ratelimit }) {
+    const now = clock();
+    const limiter = new Ratelimit({ policy: policy(rule()), now });
+    const override = { admin_id: "ops", target_user_id: "vip", reason: "customer_support", duration_minutes: 5 };
+    for (const rate_multiplier of [1, 0, -2, 1_001, Number.NaN, "2", 1e308]) {
+      await throws(TypeError, () => limiter.grant({ ...override, rate_multiplier }));
+    }
+    await throws(TypeError, () => limiter.grant(override));
+    limiter.grant({ ...override, rate_multiplier: 2.5 });
+    const admitted = async (ask) => {
+      let count = 0;
+      for (let turn = 0; turn < 8; turn += 1) count += (await ask()).success ? 1 : 0;
+      return count;
+    };
+    equal(await admitted(() => limiter.limit("vip")), 5, "a key, 2.5 times 2");
+    equal(await admitted(() => limiter.limit("other")), 2, "another");
+    now.nowMs += 300_000;
+    equal(await admitted(() => limiter.limit({ path: "/", user: "vip" })), 2, "a request, when it has ended");
+    limiter.grant({ ...override, rate_multiplier: 2 });
+    now.nowMs += 60_000;
+    equal(await admitted(() => limiter.limit({ path: "/", user: "vip" })), 4, "a request");
+  },
+
+  async "queue hands jobs over and answers 202; what no queue takes is refused and costs nothing"({ Ratelimit }, { queueTo, requestOf, carryOut }) {
+    const now = clock();
+    const strategy = { type: "queue", cluster: "unused", authority: "unused", max_wait_seconds: 120, max_queued: 2, max_body_bytes: 8, headers: ["x-kept", "host"], full_status: 503, max_attempts: 2 };
+    const queueing = policy(rule({ rate: 1, strategy }));
+    await throws(TypeError, () => new Ratelimit({ policy: queueing }), "queue");
+    for (const bad of [undefined, {}, "url"]) await throws(TypeError, () => queueTo(bad));
+    const jobs = [];
+    let isDown = false;
+    const errors = [];
+    const queue = queueTo(async (job) => {
+      if (isDown) throw new Error("down");
+      jobs.push(job);
+      return `/jobs/${job.ticket}`;
+    });
+    const limiter = new Ratelimit({ policy: queueing, queue, now, onError: (error) => errors.push(error.message) });
+    const headers = { "content-type": "text/plain", "x-kept": "a", "x-other": "b", "idempotency-key": "mine" };
+    const ask = (body) => limiter.limit(new Request("http://a/report?x=1", { method: "POST", headers, body }), { user: "u" });
+    equal((await ask("first")).success, true);
+    isDown = true;
+    const failed = await ask("lost?");
+    equal([failed.success, failed.status, failed.outcome, failed.queued, errors], [false, 503, "limited", undefined, ["down"]], "a queue that is down");
+    isDown = false;
+    const large = await ask("nine byte");
+    equal([large.status, (await large.response().json()).status], [413, 413], "a body that is too large");
+    const queued = await ask("b\u00e4d");
+    equal([queued.success, queued.outcome, queued.status, queued.delayMs], [false, "queued", 202, 60_000], "what was refused has given its place back");
+    const response = queued.response();
+    equal([response.headers.get("location"), response.headers.get("retry-after")], [`/jobs/${queued.queued.ticket}`, "60"]);
+    equal((await response.json()).ticket, queued.queued.ticket);
+    equal([jobs.length, jobs[0].dueAt - now(), jobs[0].rule, jobs[0].headers.length], [1, 60_000, "r", 2], "the job");
+    if (!/^[0-9a-f]{32}$/.test(jobs[0].ticket)) throw new Error(`${jobs[0].ticket} is no ticket`);
+    const sent = requestOf(JSON.parse(JSON.stringify(jobs[0])), "http://inside:1", 2);
+    equal([sent.url, sent.method, sent.headers.get("idempotency-key"), sent.headers.get("x-tidegate-attempt"), sent.headers.get("x-other")], ["http://inside:1/report?x=1", "POST", jobs[0].ticket, "2", null]);
+    equal([sent.headers.get("x-kept"), sent.headers.get("host"), await sent.text()], ["a", null, "b\u00e4d"]);
+    equal((await ask("second")).delayMs, 120_000);
+    equal([(await ask("third")).outcome, limiter.metrics().outcomes.queued, limiter.metrics().waiting], ["limited", 2, 2], "two wait already");
+    const parts = (more) => limiter.limit({ method: "POST", path: "/p", user: "v", headers: { "content-length": "3" }, ...more });
+    equal((await parts({ body: "abc" })).outcome, "allowed");
+    equal((await limiter.limit({ path: "/p", ip: "192.0.2.1" })).outcome, "allowed");
+    equal((await limiter.limit({ path: "/p", ip: "192.0.2.1" })).outcome, "limited", "who is not verified is not queued");
+    now.nowMs += 120_001;
+    equal([(await parts({ body: "abc" })).outcome, (await parts({})).outcome, errors.length], ["allowed", "limited", 2], "a body that was not given");
+    equal(limiter.metrics().waiting, 0);
+
+    const told = [];
+    const message = (job, attempts) => ({ body: job, attempts, ack: () => told.push("ack"), retry: ({ delaySeconds }) => told.push(delaySeconds) });
+    const ended = [];
+    const run = (at, attempts, send) => carryOut({ messages: [message(jobs[0], attempts)] }, send, { origin: "http://inside", now: () => at, onEnd: (job, end) => ended.push(end.status ?? end.message) });
+    await run(jobs[0].dueAt - 5_000, 1, () => { throw new Error("too early"); });
+    await run(jobs[0].dueAt, 1, () => new Response("", { status: 503 }));
+    await run(jobs[0].dueAt, 2, async () => { throw new Error("no answer"); });
+    await run(jobs[0].dueAt, 1, () => new Response("", { status: 404 }));
+    equal([told, ended], [[5, 1, "ack", "ack"], ["no answer", 404]], "carrying out");
+  },
+
   async "explain tells what is left and charges nothing"({ Ratelimit }) {
     const limiter = new Ratelimit({ policy: policy(rule()), now: clock() });
     const request = { path: "/", user: "k" };

@@ -1,7 +1,8 @@
 // Compiled, not run: the types must take what the README shows.
-import { denoKv, durableObject, memory, PolicyError, Ratelimit, type Decision } from "tidegate";
+import { denoKv, durableObject, memory, PolicyError, Ratelimit, upstash, type Decision, type Job } from "tidegate";
 import { RatelimitObject } from "tidegate/durable-object";
 import { ratelimit } from "tidegate/hono";
+import { carryOut, queueTo, requestOf } from "tidegate/queue";
 
 export { RatelimitObject };
 
@@ -21,4 +22,15 @@ export async function use(request: Request, namespace: { idFromName(name: string
   limiter.revoke(given.override_id);
   const error = new PolicyError();
   return Response.json([success, limit, remaining, reset, retryAfter, rule, reason, headers, pending, degraded, delayMs, limiter.metrics().cells, error.mistakes, denoKv, ratelimit(limiter)]);
+}
+
+export async function queueing(jobs: { send(job: Job, options?: { delaySeconds?: number }): Promise<void> }): Promise<string | undefined> {
+  const store = upstash({ url: "http://127.0.0.1:8079", token: "t" });
+  const limiter = new Ratelimit({ policy: {}, store, queue: queueTo(jobs) });
+  Ratelimit.quota({ rate: 1, window: 1, store: { eval: async (script: string, keys: string[], words: string[]) => [script, keys, words] } });
+  new Ratelimit({ policy: {}, queue: queueTo(async (job) => `/jobs/${job.ticket}`) });
+  limiter.grant({ admin_id: "ops", target_rule: "*", reason: "other", duration_minutes: 1, rate_multiplier: 2 });
+  const { queued } = await limiter.limit({ method: "POST", path: "/", body: "x", user: "u" });
+  await carryOut({ messages: [] }, (request, job) => fetch(request, { headers: { "x-rule": job.rule } }));
+  return queued && requestOf(queued, "http://inside").url;
 }

@@ -2,6 +2,7 @@
 import * as tidegate from "tidegate";
 import { durableObject, Ratelimit } from "tidegate";
 import { RatelimitObject } from "tidegate/durable-object";
+import * as queue from "tidegate/queue";
 import { memoryBuffer } from "./node_modules/tidegate/lib/engine.js";
 import { runScenarios } from "./scenarios.mjs";
 import { runSuite } from "./suite.mjs";
@@ -21,16 +22,32 @@ const two = (first, second) => ({
   ],
 });
 
+const queueing = {
+  version: 1,
+  rules: [{
+    name: "reports", scope: "per_user", rate: 2, window_seconds: 1, algorithm: "leaky_bucket", burst: 4,
+    strategy: { type: "queue", cluster: "unused", authority: "unused" },
+  }],
+};
+let reports;
+const carriedOut = [];
+
 export default {
+  /** The consumer of the queue that `/report` fills. */
+  queue: (batch) => queue.carryOut(batch, async (request, job) => {
+    const { searchParams } = new URL(request.url);
+    carriedOut.push([searchParams.get("n"), await request.text(), Date.now() >= job.dueAt]);
+    return new Response();
+  }),
   async fetch(request, env) {
     const { pathname, searchParams } = new URL(request.url);
     const objects = searchParams.has("kv") ? env.OBJECTS_KV : env.OBJECTS;
     const shards = searchParams.has("shards") ? Number(searchParams.get("shards")) : undefined;
     switch (pathname) {
       case "/suite":
-        return Response.json(await runSuite(tidegate, { memoryBuffer }));
+        return Response.json(await runSuite(tidegate, { memoryBuffer, ...queue }));
       case "/scenarios":
-        return Response.json(await runScenarios(tidegate, await request.json()));
+        return Response.json(await runScenarios(tidegate, queue, await request.json()));
       case "/at-load":
         return Response.json((await atLoad.limit("k")).success);
       case "/object": {
@@ -49,6 +66,13 @@ export default {
         const left = await limiter.explain(request, asked);
         return Response.json({ successes: decisions.map((one) => one.success), left: left.map((one) => one.remaining), rule: decisions[2].rule });
       }
+      case "/report": {
+        reports ??= new Ratelimit({ policy: queueing, queue: queue.queueTo(env.JOBS) });
+        const decision = await reports.limit(request, { user: "u" });
+        return decision.success ? new Response("done") : decision.response();
+      }
+      case "/reported":
+        return Response.json(carriedOut);
       default:
         return new Response("not found", { status: 404 });
     }

@@ -1,6 +1,6 @@
 // The engine's limiter of one policy, with the two buffers that the hot call uses; made anew when the engine was.
 import { checkKey } from "./arguments.js";
-import { currentGeneration, memoryBuffer, restart } from "./engine.js";
+import { generation, memoryBuffer, restart } from "./engine.js";
 import { PolicyError } from "./policy-error.js";
 import { Limiter } from "../wasm/tidegate.js";
 
@@ -56,31 +56,29 @@ export class Core {
 
   /** Asks one rule for a key and leaves the numbers in `out`. */
   check(rule, key, cost, now) {
-    this.#ready();
+    if (this.#generation !== generation || !this.#isOpen || this.out.length === 0) this.#ready();
     const length = key.length;
-    if (length <= this.#room) {
+    if (length <= this.#room && length > 0) {
       const bytes = this.#key;
       let index = 0;
+      let all = 0;
       for (; index < length; index += 1) {
         const code = key.charCodeAt(index);
-        if (code > 127) break;
+        all |= code;
         bytes[index] = code;
       }
-      if (index === length && length > 0) {
-        const seen = this.#generation;
+      if (all < 128) {
         try {
           const outcome = this.#limiter.check_buffered(rule, length, cost, now);
           if (this.out.length === 0) this.#look();
           return outcome;
         } catch (error) {
-          restart(seen, error);
+          restart(this.#generation, error);
         }
       }
     }
     checkKey(key);
-    const outcome = this.call((limiter) => limiter.check_key(rule, key, cost, now));
-    this.#look();
-    return outcome;
+    return this.decide((limiter) => limiter.check_key(rule, key, cost, now));
   }
 
   /** As `call`, for what leaves numbers in `out`. */
@@ -90,9 +88,14 @@ export class Core {
     return outcome;
   }
 
+  /** Gives an exception; returns what is wrong with it, or nothing. */
+  give({ id, nowUs, untilUs, targets, millionths }) {
+    return this.call((limiter) => limiter.grant(id, nowUs, untilUs, targets, millionths));
+  }
+
   /** Keeps an exception, so that it outlives a panic. */
-  remember(id, grant) {
-    this.#grants.set(id, grant);
+  remember(grant) {
+    this.#grants.set(grant.id, grant);
   }
 
   forget(id) {
@@ -100,13 +103,13 @@ export class Core {
   }
 
   #ready() {
-    if (this.#generation !== currentGeneration()) this.#make();
+    if (this.#generation !== generation) this.#make();
     if (!this.#isOpen) this.#open();
     if (this.out.length === 0) this.#look();
   }
 
   #make() {
-    this.#generation = currentGeneration();
+    this.#generation = generation;
     this.#isOpen = false;
     try {
       this.#limiter = new Limiter(this.#policy);
@@ -120,8 +123,8 @@ export class Core {
   /** The seed is made at the first request: Workers have no randomness while they load. */
   #open() {
     this.#limiter.open(crypto.getRandomValues(new Uint8Array(16)), this.#maxKeys);
-    for (const [id, { now, until, targets }] of this.#grants) this.#limiter.grant(id, now, until, targets);
     this.#isOpen = true;
+    for (const grant of this.#grants.values()) this.give(grant);
   }
 
   /** Memory that has grown is another buffer, and views of the old one are empty. */

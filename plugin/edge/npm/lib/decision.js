@@ -1,4 +1,4 @@
-// One decision as callers see it. Its texts (headers, the answer's body) are made when somebody asks for them.
+// One decision as callers see it. What few callers look at (headers, the answer's body) is made when it is asked for.
 
 export const UNLIMITED = 0;
 export const ALLOWED = 1;
@@ -13,32 +13,42 @@ const NOTHING_PENDING = Promise.resolve();
 
 /** What the limiter says of one request or key. */
 export class Decision {
-  #outcome;
+  #code;
+  #waitUs;
+  #resetUs;
+  #retryUs;
   #texts;
-  #makeTexts;
 
-  constructor(outcome, rule, limit, remaining, reset, retryAfterMs, delayMs, texts, makeTexts) {
+  /** `texts` are the engine's; or an object that makes them from the numbers. */
+  constructor(code, rule, limit, remaining, reset, waitUs, resetUs, retryUs, texts) {
+    const outcome = code & 7;
     this.success = outcome < DEGRADED_ANSWER || outcome === DELAYED;
     this.limit = limit;
     this.remaining = remaining;
     this.reset = reset;
-    this.retryAfter = Math.ceil(retryAfterMs / 1_000);
-    this.retryAfterMs = retryAfterMs;
+    this.retryAfter = outcome === LIMITED ? Math.ceil(retryUs / 1_000_000) : 0;
     this.rule = rule;
-    this.delayMs = delayMs;
-    this.#outcome = outcome;
+    this.delayMs = outcome === DELAYED || outcome === QUEUED ? Math.ceil(waitUs / 1_000) : 0;
+    this.#code = code;
+    this.#waitUs = waitUs;
+    this.#resetUs = resetUs;
+    this.#retryUs = retryUs;
     this.#texts = texts;
-    this.#makeTexts = makeTexts;
   }
 
   /** One word: unlimited, allowed, degraded, delayed, queued or limited. */
   get outcome() {
-    return WORDS[this.#outcome];
+    return WORDS[this.#code & 7];
+  }
+
+  /** Milliseconds until the same request would pass, not rounded. */
+  get retryAfterMs() {
+    return (this.#code & 7) === LIMITED ? this.#retryUs / 1_000 : 0;
   }
 
   /** Why the request was limited: over_quota, contended or store_failed; undefined where it was not. */
   get reason() {
-    if (this.#outcome <= ALLOWED) return undefined;
+    if ((this.#code & 7) <= ALLOWED) return undefined;
     return this.#read().reason;
   }
 
@@ -78,11 +88,17 @@ export class Decision {
     return this.#read().body;
   }
 
+  /** The same decision with another answer, which its caller has made. */
+  answering(outcome, texts) {
+    const wait = outcome === LIMITED ? this.#waitUs : this.#retryUs;
+    return new Decision(outcome, this.rule, this.limit, this.remaining, this.reset, this.#waitUs, this.#resetUs, wait, texts);
+  }
+
   #read() {
-    if (this.#outcome === UNLIMITED) return { reason: undefined, status: 0, grpc: "", headers: [], body: "" };
-    if (typeof this.#texts === "object") return this.#texts;
-    this.#texts = parse(this.#texts ?? this.#makeTexts());
-    this.#makeTexts = undefined;
+    if ((this.#code & 7) === UNLIMITED) return { reason: undefined, status: 0, grpc: "", headers: [], body: "" };
+    const texts = this.#texts;
+    if (typeof texts === "object" && texts.maker === undefined) return texts;
+    this.#texts = parse(typeof texts === "string" ? texts : texts.maker(this.#code, this.#waitUs, this.remaining, this.#resetUs, this.#retryUs));
     return this.#texts;
   }
 }
@@ -90,6 +106,7 @@ export class Decision {
 // What most decisions have in common stands here once.
 Decision.prototype.pending = NOTHING_PENDING;
 Decision.prototype.degraded = undefined;
+Decision.prototype.queued = undefined;
 
 /** `rule, reason, status, gRPC status, number of headers`, names and values, then the body, which may hold NULs. */
 function parse(text) {

@@ -2,17 +2,13 @@
 import { __wbg_reset_state, initSync } from "../wasm/tidegate.js";
 
 let exports;
-let generation = 0;
+/** Changes when the engine was started anew: whatever was made before is gone then. */
+export let generation = 0;
 let told = false;
 
 /** Starts the engine from bytes or a compiled module. */
 export function start(module) {
   exports ??= initSync({ module });
-}
-
-/** Changes when the engine was started anew: whatever was made before is gone then. */
-export function currentGeneration() {
-  return generation;
 }
 
 /** The instance's memory as bytes; to be asked for again when it has grown. */

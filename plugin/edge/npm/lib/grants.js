@@ -1,7 +1,7 @@
 // Exceptions in this instance's memory, in the admin API's words. They always end.
 import { checkField, options, own, shown } from "./arguments.js";
 
-const MEMBERS = new Set(["admin_id", "target_user_id", "target_ip", "target_endpoint", "target_rule", "reason", "duration_minutes", "unlimited", "note"]);
+const MEMBERS = new Set(["admin_id", "target_user_id", "target_ip", "target_endpoint", "target_rule", "reason", "duration_minutes", "unlimited", "rate_multiplier", "note"]);
 const TARGETS = ["target_user_id", "target_ip", "target_endpoint", "target_rule"];
 const REASONS = ["emergency_access", "maintenance", "testing", "customer_support", "other"];
 const LONGEST_MINUTES = 10_080;
@@ -20,21 +20,23 @@ export class Grants {
     if (!Number.isSafeInteger(minutes) || minutes < 1 || minutes > LONGEST_MINUTES) {
       throw new TypeError(`duration_minutes must be a whole number from 1 to ${LONGEST_MINUTES}, not ${shown(minutes)}`);
     }
-    if (own(given, "unlimited") !== true) {
-      throw new TypeError("an override must say unlimited: true; multiples of a rate are not available in this version");
+    const times = own(given, "rate_multiplier");
+    const isUnlimited = own(given, "unlimited") === true;
+    if (isUnlimited ? times !== undefined : !(typeof times === "number" && times > 1 && times <= 1_000)) {
+      throw new TypeError("an override says either unlimited: true or a rate_multiplier above 1, at most 1000");
     }
     if (!REASONS.includes(own(given, "reason"))) {
       throw new TypeError(`reason must be one of ${REASONS.join(", ")}, not ${shown(own(given, "reason"))}`);
     }
     if (checkField(own(given, "admin_id"), "admin_id") === "") throw new TypeError("admin_id must say who gives this");
     const targets = TARGETS.map((name) => checkField(own(given, name), name)).join("\0");
-    const until = nowUs + minutes * 60_000_000;
-    const id = crypto.randomUUID();
-    const wrong = this.#core.call((limiter) => limiter.grant(id, nowUs, until, targets));
+    const id = `ov_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
+    const grant = { id, nowUs, untilUs: nowUs + minutes * 60_000_000, targets, millionths: isUnlimited ? 0 : Math.ceil(times * 1_000_000) };
+    const wrong = this.#core.give(grant);
     if (wrong !== "") throw new TypeError(wrong);
-    this.#core.remember(id, { now: nowUs, until, targets });
+    this.#core.remember(grant);
     const moment = (micros) => new Date(micros / 1_000).toISOString();
-    return { ...given, override_id: id, created_at: moment(nowUs), expires_at: moment(until) };
+    return { ...given, override_id: id, created_at: moment(nowUs), expires_at: moment(grant.untilUs) };
   }
 
   revoke(id, nowUs) {

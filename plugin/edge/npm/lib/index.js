@@ -4,3 +4,4 @@ export { PolicyError } from "./policy-error.js";
 export { memory } from "../stores/memory.js";
 export { durableObject } from "../stores/durable-object.js";
 export { denoKv } from "../stores/deno-kv.js";
+export { upstash } from "../stores/redis.js";

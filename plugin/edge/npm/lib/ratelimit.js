@@ -1,6 +1,6 @@
 // The limiter that applications hold: it checks arguments, reads the clock, asks the engine, and where counters live
 // elsewhere, the store. What a request gets is the engine's decision alone.
-import { checkCost, checkField, checkKey, checkMillis, options as checked, own, shown, windowSeconds } from "./arguments.js";
+import { checkCost, checkKey, checkMillis, options as checked, own, shown, windowSeconds } from "./arguments.js";
 import { ASK_STORE, COST_TOO_LARGE, Core, HAS_TEXTS, ID, RATE, REMAINING, RESET_US, RETRY_US, RULE, WAIT_US } from "./core.js";
 import { Decision, DEGRADED, DELAYED, LIMITED, QUEUED, UNLIMITED } from "./decision.js";
 import { Grants } from "./grants.js";
@@ -8,9 +8,11 @@ import { Recent } from "./recent.js";
 import { requestText } from "./request.js";
 import { sleep, within } from "./time.js";
 import { MemoryStore, memory } from "../stores/memory.js";
+import { bringing } from "../stores/redis.js";
 
-const MADE_WITH = new Set(["policy", "store", "now", "onStoreError", "onError", "storeTimeoutMs", "shortCircuit"]);
-const QUOTA = new Set(["rate", "window", "burst", "algorithm", "strategy", "headers", "store", "now", "onStoreError", "onError", "storeTimeoutMs", "shortCircuit"]);
+const COMMON = ["store", "now", "onStoreError", "onError", "storeTimeoutMs", "shortCircuit"];
+const MADE_WITH = new Set(["policy", "queue", ...COMMON]);
+const QUOTA = new Set(["rate", "window", "burst", "algorithm", "strategy", "headers", ...COMMON]);
 const LIMIT = new Set(["cost", "rule", "ip", "user", "metadata", "wait", "signal"]);
 const ON_STORE_ERROR = new Map([[undefined, 0], ["local", 1], ["allow", 2], ["deny", 3]]);
 
@@ -26,15 +28,14 @@ export class Ratelimit {
   #storeTimeoutMs;
   #recent;
   #grants;
+  #queue;
 
   constructor(settings) {
     const given = checked(settings, MADE_WITH, "the settings of a limiter");
     if (given === undefined) throw new TypeError("a limiter needs { policy }");
-    this.#store = own(given, "store") ?? memory();
+    this.#store = storeOf(own(given, "store"));
+    this.#queue = own(given, "queue");
     const isMemory = this.#store instanceof MemoryStore;
-    if (!isMemory && typeof this.#store?.acquire !== "function") {
-      throw new TypeError(`store must be memory(), durableObject(...) or denoKv(...), not ${shown(this.#store)}`);
-    }
     this.#clock = clock(own(given, "now"));
     const onStoreError = own(given, "onStoreError");
     if (!ON_STORE_ERROR.has(onStoreError)) {
@@ -47,13 +48,14 @@ export class Ratelimit {
     this.#core = new Core(policyText(own(given, "policy")), isMemory ? this.#store.maxKeys : 0);
     const about = this.#core.describe();
     this.#about = { headers: about.headers, headerSet: new Set(about.headers), metadata: about.metadata.slice(1) };
-    this.#rules = new Map(about.rules.map((rule, index) => [rule.name, { ...rule, index }]));
+    const maker = (index) => (code, ...numbers) => this.#core.call((limiter) => limiter.key_texts(index, code, ...numbers));
+    this.#rules = new Map(about.rules.map((rule, index) => [rule.name, { ...rule, index, maker: maker(index) }]));
     this.#only = about.rules.length === 1 ? this.#rules.get(about.rules[0].name) : undefined;
     this.#grants = new Grants(this.#core);
     this.warnings = about.warnings;
-    const queues = about.rules.find((rule) => rule.strategy === "queue");
-    if (queues) {
-      throw new TypeError(`the rule "${queues.name}" queues requests, which this version does only in the proxy`);
+    const queues = about.rules.find((rule) => rule.queue !== null);
+    if (queues && typeof this.#queue?.enqueue !== "function") {
+      throw new TypeError(`the rule "${queues.name}" queues requests: say where to, with queue: queueTo(...) of tidegate/queue`);
     }
     if (isMemory) this.#store = undefined;
   }
@@ -69,14 +71,26 @@ export class Ratelimit {
     const policy = { version: 1, rules: [rule] };
     if (own(given, "headers") !== undefined) policy.headers = given.headers;
     const rest = { policy };
-    for (const name of MADE_WITH) {
-      if (name !== "policy" && own(given, name) !== undefined) rest[name] = given[name];
-    }
+    for (const name of COMMON) if (own(given, name) !== undefined) rest[name] = given[name];
     return new Ratelimit(rest);
   }
 
   /** Decides over a key, `{ key }`, a Request or `{ method, path, headers, ip, user }`, and charges it. */
-  async limit(subject, options) {
+  limit(subject, options) {
+    try {
+      // The way of most calls, one key for the only rule, makes one promise and one decision.
+      if (options === undefined && typeof subject === "string" && this.#only !== undefined && this.#store === undefined) {
+        const now = this.#clock();
+        const outcome = this.#core.check(this.#only.index, subject, -1, now);
+        return Promise.resolve(this.#told(outcome, now, this.#only));
+      }
+      return Promise.resolve(this.#limit(subject, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #limit(subject, options) {
     const given = options === undefined ? undefined : checked(options, LIMIT, "the options of limit()");
     const cost = given === undefined ? -1 : checkCost(own(given, "cost"));
     if (typeof subject === "string") return this.#limitKey(subject, cost, given);
@@ -88,14 +102,12 @@ export class Ratelimit {
       throw new TypeError("rule goes with a key; which rules a request meets is the policy's to say");
     }
     const now = this.#clock();
-    if (this.#store === undefined) {
-      const outcome = this.#core.decide((limiter) => limiter.check_request(text, cost, now));
-      return this.#told(outcome, now, given);
-    }
-    return this.#ask((limiter) => limiter.begin_request(text, cost, now), now, given);
+    if (this.#store !== undefined) return this.#ask((limiter) => limiter.begin_request(text, cost, now), now, given, subject);
+    const outcome = this.#core.decide((limiter) => limiter.check_request(text, cost, now));
+    return this.#carried(this.#told(outcome, now), given, subject);
   }
 
-  async #limitKey(key, cost, given) {
+  #limitKey(key, cost, given) {
     const rule = this.#ruleFor(given);
     if (cost > rule.largest_cost) this.#refuseCost(rule);
     const now = this.#clock();
@@ -104,7 +116,7 @@ export class Ratelimit {
       return this.#ask((limiter) => limiter.begin_key(rule.index, key, cost, now), now, given);
     }
     const outcome = this.#core.check(rule.index, key, cost, now);
-    return this.#told(outcome, now, given, rule);
+    return this.#carried(this.#told(outcome, now, rule), given);
   }
 
   /** Asks until the answer is yes, or until `timeoutMs` would be over before it could be: then the last answer. */
@@ -129,11 +141,16 @@ export class Ratelimit {
     const cost = given === undefined ? -1 : checkCost(own(given, "cost"));
     const text = requestText(subject, given, this.#about);
     const now = this.#clock();
+    const explain = (states, answer) =>
+      JSON.parse(this.#core.call((limiter) => limiter.explain(text, cost, states, answer, now)));
     const nothing = new Uint8Array();
-    const rules = JSON.parse(this.#core.call((limiter) => limiter.explain(text, cost, nothing, now)));
+    const rules = explain(nothing, "");
     if (this.#store === undefined || rules.length === 0) return rules;
-    const states = await within(this.#store.read(rules.map((rule) => rule.key)), this.#storeTimeoutMs);
-    return JSON.parse(this.#core.call((limiter) => limiter.explain(text, cost, states, now)));
+    if (this.#store.look === undefined) {
+      return explain(await within(() => this.#store.read(rules.map((rule) => rule.key)), this.#storeTimeoutMs), "");
+    }
+    const question = this.#core.call((limiter) => limiter.explain_question(text, cost, now));
+    return explain(nothing, await within((signal) => this.#store.look(question, signal), this.#storeTimeoutMs));
   }
 
   /** What was decided so far, and how full the memory is. */
@@ -166,67 +183,63 @@ export class Ratelimit {
   }
 
   /** Asks the store for a request that `begin` starts, and goes on with its answer. */
-  async #ask(begin, now, given) {
+  async #ask(begin, now, given, subject) {
     const outcome = this.#core.decide(begin);
-    if (outcome !== ASK_STORE) return this.#told(outcome, now, given);
+    if (outcome !== ASK_STORE) return this.#carried(this.#told(outcome, now), given, subject);
     const id = this.#core.out[ID];
     const generation = this.#core.generation;
     const question = this.#core.call((limiter) => limiter.texts());
     let answer = this.#recent?.answer(question, now) ?? "";
+    let pending;
     if (answer === "") {
       try {
-        answer = await within(this.#store.acquire(question), this.#storeTimeoutMs);
+        const told = await within((signal) => this.#store.acquire(question, signal), this.#storeTimeoutMs);
+        answer = told.answer ?? told;
+        pending = told.pending;
         this.#recent?.keep(question, answer, now);
       } catch (error) {
+        answer = "";
         this.#onError?.(error);
       }
     }
     const later = this.#clock();
     if (this.#core.generation !== generation) {
       // The engine was started anew in between and has forgotten the request: it is asked for once more.
-      return this.#ask(begin, later, given);
+      return this.#ask(begin, later, given, subject);
     }
     const decided = this.#core.decide((limiter) => limiter.resume(id, answer, this.#onStoreError));
-    const giveBack = answer === "" ? undefined : () => this.#store.refund?.(question, answer, this.#clock());
-    return this.#told(decided, later, given, undefined, giveBack);
+    const giveBack = answer === "" ? undefined : () => this.#store.refund(question, answer, this.#clock());
+    const decision = this.#told(decided, later);
+    if (pending !== undefined) decision.pending = pending;
+    return this.#carried(decision, given, subject, giveBack);
   }
 
-  /** The decision that the engine left, waited for where the caller wants that. */
-  #told(code, now, given, rule, giveBack) {
+  /** The decision that the engine left. */
+  #told(code, now, rule) {
     const out = this.#core.out;
     if (code === COST_TOO_LARGE) this.#refuseCost([...this.#rules.values()][out[RULE]]);
     const outcome = code & 7;
-    const makeTexts = code & HAS_TEXTS ? undefined : this.#later(rule, code, out);
-    const texts = code & HAS_TEXTS ? this.#core.call((limiter) => limiter.texts()) : undefined;
-    if (outcome === UNLIMITED) return new Decision(UNLIMITED, undefined, Infinity, Infinity, now / 1_000, 0, 0);
+    if (outcome === UNLIMITED) return new Decision(UNLIMITED, undefined, Infinity, Infinity, now / 1_000, 0, 0, 0);
+    const texts = code & HAS_TEXTS ? this.#core.call((limiter) => limiter.texts()) : rule;
+    const resetUs = out[RESET_US];
+    const retryUs = out[RETRY_US];
+    const reset = Math.ceil((now + (outcome === LIMITED ? retryUs : resetUs)) / 1_000);
+    if (texts === rule) return new Decision(code, rule.name, out[RATE], out[REMAINING], reset, out[WAIT_US], resetUs, retryUs, rule);
     // No rule stands for a decision where none of those that apply counts: all are in shadow, or lifted.
-    const counts = out[RULE] >= 0;
-    const waitsFor = outcome === LIMITED ? out[RETRY_US] : out[RESET_US];
-    const decision = new Decision(
-      outcome,
-      counts ? (rule?.name ?? texts.slice(0, texts.indexOf("\0"))) : undefined,
-      counts ? out[RATE] : Infinity,
-      counts ? out[REMAINING] : Infinity,
-      counts ? Math.ceil((now + waitsFor) / 1_000) : now / 1_000,
-      outcome === LIMITED ? out[RETRY_US] / 1_000 : 0,
-      outcome === DELAYED ? Math.ceil(out[WAIT_US] / 1_000) : 0,
-      texts,
-      makeTexts,
-    );
-    if (outcome === DEGRADED) decision.degraded = this.#reduced(decision.rule);
-    if (outcome === DELAYED && given !== undefined && own(given, "wait") === true) {
-      return this.#waited(decision, own(given, "signal"), giveBack);
-    }
+    if (out[RULE] < 0) return new Decision(code, undefined, Infinity, Infinity, now / 1_000, 0, 0, 0, texts);
+    const name = texts.slice(0, texts.indexOf("\0"));
+    const decision = new Decision(code, name, out[RATE], out[REMAINING], reset, out[WAIT_US], resetUs, retryUs, texts);
+    if (outcome === DEGRADED) decision.degraded = this.#reduced(name);
     return decision;
   }
 
-  #later(rule, code, out) {
-    if (rule === undefined) return undefined;
-    const wait = out[WAIT_US];
-    const remaining = out[REMAINING];
-    const reset = out[RESET_US];
-    const retry = out[RETRY_US];
-    return () => this.#core.call((limiter) => limiter.key_texts(rule.index, code, wait, remaining, reset, retry));
+  /** What a decision takes beyond being told: a wait, where the caller wants that, or a place in a queue. */
+  #carried(decision, given, subject, giveBack) {
+    if (decision.outcome === "queued") return this.#queued(decision, subject, giveBack);
+    if (decision.outcome === "delayed" && given !== undefined && own(given, "wait") === true) {
+      return this.#waited(decision, own(given, "signal"), giveBack);
+    }
+    return decision;
   }
 
   #reduced(rule) {
@@ -234,6 +247,26 @@ export class Ratelimit {
     const headers = [];
     for (let index = 0; index + 1 < fields.length; index += 2) headers.push([fields[index], fields[index + 1]]);
     return { rule, path: path || undefined, headers: Object.fromEntries([...headers, ["x-tidegate-degraded", rule]]) };
+  }
+
+  /** Hands the request to the queue; one that it does not take gives its place back and is refused. */
+  async #queued(decision, subject, giveBack) {
+    const core = this.#core;
+    const generation = core.generation;
+    const id = core.call((limiter) => limiter.hold());
+    const rule = this.#rules.get(decision.rule);
+    const dueAt = Math.ceil(this.#clock() / 1_000) + decision.delayMs;
+    const { job, texts, error } = await this.#queue.enqueue(subject, rule, decision, dueAt, this.#storeTimeoutMs);
+    const told = decision.answering(job === undefined ? LIMITED : QUEUED, texts);
+    told.pending = decision.pending;
+    if (core.generation === generation) {
+      core.call((limiter) => (job ? limiter.queued(id) : limiter.not_queued(id, giveBack === undefined, this.#clock())));
+    }
+    told.queued = job;
+    if (job !== undefined) return told;
+    if (error !== undefined) this.#onError?.(error);
+    if (giveBack !== undefined) told.pending = giveBack().catch(() => {});
+    return told;
   }
 
   /** Sleeps until the request's moment; gives its place back where the signal aborts before. */
@@ -255,6 +288,14 @@ export class Ratelimit {
     release(false);
     return decision;
   }
+}
+
+/** A store with `acquire`, from what the caller gave. */
+function storeOf(store) {
+  if (store === undefined) return memory();
+  if (store instanceof MemoryStore || typeof store?.acquire === "function") return store;
+  if (typeof store?.eval === "function") return bringing(store);
+  throw new TypeError(`store must be memory(), upstash(...), durableObject(...), denoKv(...) or { eval }, not ${shown(store)}`);
 }
 
 function policyText(policy) {

@@ -1,5 +1,5 @@
 // What every store elsewhere does in its own atomic step, by the same engine that decides in memory.
-import { currentGeneration, restart } from "./engine.js";
+import { generation, restart } from "./engine.js";
 import { readAnswer } from "./lines.js";
 import { refund, settle } from "../wasm/tidegate.js";
 
@@ -23,8 +23,8 @@ export function refundCells(question, answer, stored, nowUs) {
 }
 
 /** Runs it once more after a panic. What the engine says by a text is an error of its caller's. */
-function guarded(use) {
-  const seen = currentGeneration();
+export function guarded(use) {
+  const seen = generation;
   try {
     return use();
   } catch (error) {

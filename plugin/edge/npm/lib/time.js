@@ -16,11 +16,16 @@ export function sleep(millis, signal) {
   });
 }
 
-/** The promise's value, unless it takes longer than `millis`. A late answer is not looked at. */
-export function within(promise, millis) {
+/** What `work` comes to, unless it takes longer than `millis`: then its signal aborts, and a late answer is not looked at. */
+export function within(work, millis) {
+  const leaving = new AbortController();
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the store did not answer within ${millis} ms`)), millis);
+    timer = setTimeout(() => {
+      const error = new Error(`the store did not answer within ${millis} ms`);
+      reject(error);
+      leaving.abort(error);
+    }, millis);
   });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+  return Promise.race([work(leaving.signal), late]).finally(() => clearTimeout(timer));
 }

@@ -86,6 +86,14 @@ impl Counts {
         }
     }
 
+    /// A request that was counted as one outcome came to be another.
+    pub(super) fn instead(&mut self, before: Outcome, now: Outcome) {
+        if let Some(count) = self.outcomes.get_mut(before as usize) {
+            *count = count.saturating_sub(1);
+        }
+        self.outcome(now);
+    }
+
     /// Counts what one rule said.
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         let Some(rule) = self.rules.get_mut(verdict.rule) else { return };

@@ -4,6 +4,7 @@
 use tidegate_engine::acquire::CellRequest;
 use tidegate_engine::identity::Subject;
 use tidegate_engine::policy::Rule;
+use tidegate_engine::strategy::Room;
 use tidegate_engine::{Reservation, Timestamp};
 
 /// The places that are taken.
@@ -22,7 +23,9 @@ struct Place {
 impl Waiting {
     /// Whether one more may wait for this cell. Where a rule sets no bounds, its requests do not wait here.
     pub(super) fn has_room(&mut self, rule: &Rule, cell: &CellRequest, subject: &Subject, now: Timestamp) -> bool {
-        let Some(room) = rule.strategy.room() else { return true };
+        let of_queue =
+            || rule.strategy.queue().map(|queue| Room { waiting: queue.max_queued, waiting_per_key: u32::MAX });
+        let Some(room) = rule.strategy.room().or_else(of_queue) else { return true };
         self.places.retain(|place| place.due > now);
         let (mut all, mut own) = (0_u32, 0_u32);
         for place in self.places.iter().filter(|place| place.id == cell.rule_id) {
