@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) upstream: RefCell<Upstream>,
     pub(crate) random: Cell<u64>,
     deepest: Cell<usize>,
+    /// What all callbacks so far have used.
+    pub(crate) fuel_used: Cell<u64>,
 }
 
 impl Host {
@@ -192,6 +194,12 @@ impl Host {
     /// The deepest nesting of resumes and local replies seen so far: how near plugins came to the host's limit.
     pub fn deepest_nesting(&self) -> usize {
         self.inner.deepest.get()
+    }
+
+    /// The fuel, about one a WebAssembly instruction, that all callbacks have used so far. Equal work uses equal fuel on
+    /// every machine: what takes the same time can be told without a clock.
+    pub fn fuel_used(&self) -> u64 {
+        self.inner.fuel_used.get()
     }
 
     /// Linear memory of the live VMs of a thread in bytes. It never shrinks while a VM lives. A VM that is inside a
@@ -357,6 +365,7 @@ impl HostBuilder {
                 upstream: RefCell::new(self.upstream),
                 random: Cell::new(self.seed),
                 deepest: Cell::new(0),
+                fuel_used: Cell::new(0),
             }),
         }
     }

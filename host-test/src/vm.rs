@@ -214,6 +214,8 @@ impl Vm {
         let mut results = kinds;
         let outcome =
             store.set_fuel(host.settings.fuel).and_then(|()| function.call(&mut *store, &parameters, &mut results));
+        let left = store.get_fuel().unwrap_or(0);
+        host.fuel_used.set(host.fuel_used.get().saturating_add(host.settings.fuel.saturating_sub(left)));
         self.state.current.set(0);
         self.state.effective.set(0);
         match outcome {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_engine::admin::audit;
 use tidegate_host_test::{Host, Job, LogLevel, Request};
+use xtask::envoy::fetch::hex_sha256;
 
 use crate::console::{WRITE, admin_api, console, console_of, per_user, policy};
 use crate::tidegate::{messages, rule, with_settings};
@@ -90,6 +91,26 @@ fn whoever_has_no_right_token_learns_nothing() {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "one answer");
     assert_eq!(answers[0].0, 401);
     at.sound();
+}
+
+#[test]
+fn a_wrong_token_takes_as_long_however_much_of_it_is_right() {
+    // As many instructions for every wrong hash, whichever of its bytes is the first that differs; no clock tells as much.
+    let guess = "a guess";
+    let right = hex_sha256(guess.as_bytes());
+    let mut used = Vec::new();
+    for byte in 0..32 {
+        let mut known = right.clone();
+        let flipped = if &right[2 * byte..2 * byte + 2] == "00" { "01" } else { "00" };
+        known.replace_range(2 * byte..2 * byte + 2, flipped);
+        let tokens =
+            format!(r#""admin_api": {{"tokens": [{{"name": "ops", "role": "write", "sha256": "{known}"}}]}},"#);
+        let Some(at) = console_of(&with_settings(&tokens, &per_user())) else { return };
+        let before = at.host.fuel_used();
+        assert_eq!(at.call(guess, "GET", "/v1/rules", "").status, 401);
+        used.push(at.host.fuel_used() - before);
+    }
+    assert!(used.iter().all(|fuel| *fuel == used[0]), "{used:?}");
 }
 
 #[test]
