@@ -81,7 +81,8 @@ impl Exchange {
         let map = Headers::of(Map::RequestHeaders);
         let lines = map.as_ref().map(Headers::lines).unwrap_or_default();
         let now = host::now();
-        match self.act(decision, &lines, is_whole, now) {
+        // What came of its body meanwhile is queued by `body_came`, not left behind as if there were none.
+        match self.act(decision, &lines, is_whole && size == 0, now) {
             AfterHeaders::Continue => {
                 if let Err(status) = host::resume() {
                     host::log(Level::Error, &format!("the host does not send a request on: {status:?}"));
