@@ -14,6 +14,8 @@ mod lies;
 mod operate;
 mod outage;
 mod proxies;
+mod room;
+mod strategies;
 
 #[path = "../gateway/authority.rs"]
 #[allow(dead_code, reason = "the gateway's own tests use the rest")]
