@@ -8,6 +8,7 @@
 mod backends;
 mod exact;
 mod failing;
+mod figures;
 mod lease;
 mod liar;
 mod lies;

@@ -22,6 +22,7 @@ struct Parts {
     _gateway: Gateway,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls then read like the policy")]
 fn start(test: &str, rule: Value) -> Option<Parts> {
     if !skip::has(test, &["redis-server"]) {
         return None;
