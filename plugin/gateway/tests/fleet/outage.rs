@@ -34,8 +34,9 @@ pub(crate) fn modes() -> Value {
 /// A store that fails under load.
 pub(crate) struct Outage {
     answers: Vec<(usize, Answer)>,
-    /// When it was made to fail, and when it was back; from the load's start.
+    /// When it was made to fail, when its repair began, and when that was known to be done; from the load's start.
     down: Duration,
+    mending: Duration,
     back: Duration,
     /// Calls without an answer, and questions that were not put, meanwhile.
     failed: u64,
@@ -69,17 +70,19 @@ pub(crate) fn through(fleet: &Fleet, lasts: Duration, harm: impl FnOnce(), repai
             harm();
             std::thread::sleep(lasts);
             assert_eq!(fleet.is_healthy(), Some(false), "the gauge says that the store fails");
+            // It may be back at any moment from here on.
+            let mending = start.elapsed();
             repair();
             let back = start.elapsed();
             std::thread::sleep(RECOVERY + Duration::from_millis(700));
-            (down, back)
+            (down, mending, back)
         }));
         over.store(true, Ordering::Relaxed);
-        let (down, back) = harmed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (down, mending, back) = harmed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let mut answers: Vec<_> = loads.into_iter().flat_map(|load| load.join().unwrap()).collect();
         answers.sort_by_key(|(_, answer)| answer.sent);
         let count = |name: &str, before: u64| fleet.count(&format!("store_calls_total.{name}")) - before;
-        Outage { answers, down, back, failed: count("failed", before[0]), spared: count("spared", before[1]) }
+        Outage { answers, down, mending, back, failed: count("failed", before[0]), spared: count("spared", before[1]) }
     })
 }
 
@@ -103,7 +106,7 @@ impl Outage {
         let mut took: Vec<Duration> = self.answers.iter().map(|(_, answer)| answer.took).collect();
         took.sort_unstable();
         let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-        let (from, to) = (self.down + SLACK, self.back);
+        let (from, to) = (self.down + SLACK, self.mending);
         let lasted = to.saturating_sub(self.down).as_secs_f64();
         let [local, allow, deny] = PATHS.map(|path| self.passed(path, from, to));
         let denied = |(number, answer): &&(usize, Answer)| {
@@ -144,8 +147,7 @@ impl Outage {
         assert!(deny.1 > 10, "{what}: {} requests meanwhile", deny.1);
         assert!(recovered <= RECOVERY, "{what}: {recovered:?}");
         // Four VMs: five failures in a row open a breaker, besides what was out already; then one try a second.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
-        let tries = lasted as u64 + 3;
+        let tries = self.back.saturating_sub(self.down).as_secs() + 3;
         assert!(self.failed <= 4 * (5 + 20 + tries * a_try_costs), "{what}: {} failed", self.failed);
         assert!(self.spared * 10 >= (deny.1 as u64) * 3 * 7, "{what}: {} spared", self.spared);
         assert_eq!(fleet.is_healthy(), Some(true), "{what}");

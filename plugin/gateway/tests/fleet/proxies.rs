@@ -21,7 +21,6 @@ pub(crate) struct Fleet {
 }
 
 /// A policy of these rules whose store is the gateway; the header `x-user` is a verified user.
-#[expect(clippy::needless_pass_by_value, reason = "calls then read like the policy")]
 pub(crate) fn policy(store: Value, rules: Value) -> Value {
     let mut whole = json!({
         "type": "redis", "cluster": "redis", "authority": "gateway", "protocol": "upstash", "token": TOKEN,
