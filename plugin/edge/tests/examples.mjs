@@ -35,7 +35,9 @@ async function freePort() {
 /** Runs a server until `use` has ended. */
 async function running(program, words, environment, use) {
   const port = await freePort();
-  const child = spawn(program, words, { env: { ...process.env, ...environment, PORT: String(port) }, stdio: "inherit" });
+  // A group of its own: npm's `deno` starts the real one, and only the group ends with both.
+  const env = { ...process.env, ...environment, PORT: String(port) };
+  const child = spawn(program, words, { env, stdio: "inherit", detached: true });
   const url = `http://127.0.0.1:${port}`;
   try {
     for (let turn = 0; turn < 200; turn += 1) {
@@ -48,7 +50,7 @@ async function running(program, words, environment, use) {
     }
     await use(url);
   } finally {
-    child.kill();
+    process.kill(-child.pid);
     await once(child, "exit");
   }
 }
