@@ -2,11 +2,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { Miniflare } from "miniflare";
+import { freePort, reached } from "./helpers.mjs";
 
 const here = import.meta.dirname;
 cpSync(join(process.env.TIDEGATE_ROOT, "examples"), join(here, "examples"), {
@@ -23,15 +23,6 @@ function expect(found, wanted, what) {
   else failed += 1;
 }
 
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
 /** Runs a server until `use` has ended. */
 async function running(program, words, environment, use) {
   const port = await freePort();
@@ -40,14 +31,7 @@ async function running(program, words, environment, use) {
   const child = spawn(program, words, { env, stdio: "inherit", detached: true });
   const url = `http://127.0.0.1:${port}`;
   try {
-    for (let turn = 0; turn < 200; turn += 1) {
-      const up = await new Promise((resolve) => {
-        const socket = connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
-        socket.on("connect", () => socket.destroy());
-      });
-      if (up) break;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await reached(port);
     await use(url);
   } finally {
     process.kill(-child.pid);

@@ -8,29 +8,11 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { Miniflare } from "miniflare";
 import workerdPackage from "workerd";
+import { expect, summary, test } from "./helpers.mjs";
 
 const COMPATIBILITY_DATE = "2026-05-01";
 const scenarios = readFileSync(process.argv[2], "utf8");
 const folder = mkdtempSync(join(tmpdir(), "tidegate-workers-"));
-let failed = 0;
-let passed = 0;
-
-async function test(name, run) {
-  try {
-    await run();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}\n     ${error.stack}`);
-  }
-}
-
-function expect(found, wanted, what) {
-  if (JSON.stringify(found) !== JSON.stringify(wanted)) {
-    throw new Error(`${what}: expected ${JSON.stringify(wanted)}, found ${JSON.stringify(found)}`);
-  }
-}
 
 /** What every runtime of Workers must show; `ask` is its fetch. */
 async function everything(runtime, ask) {
@@ -157,5 +139,4 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed > 0 ? 1 : 0);
+summary();
