@@ -85,7 +85,7 @@ pub fn redis_refunds(question: &str, answer: &str, is_cluster: bool) -> Result<S
 /// The script that every call runs; or with `by_name` what EVALSHA calls it.
 #[wasm_bindgen]
 pub fn redis_script(by_name: bool) -> String {
-    if by_name { redis::SHA1 } else { redis::SCRIPT }.to_owned()
+    if by_name { redis::ACQUIRE.sha1 } else { redis::ACQUIRE.text }.to_owned()
 }
 
 fn written(call: &Call) -> String {

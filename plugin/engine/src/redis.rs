@@ -43,14 +43,14 @@ mod lease;
 mod reply;
 mod script;
 
-pub use answer::read;
+pub use answer::{entries, read};
 pub use body::{Form, headers};
 pub use call::{Call, Charge};
 pub use conversation::{Conversation, Outcomes};
 pub use failure::Failure;
 pub use lease::Lease;
 pub use reply::CellOutcome;
-pub use script::{SCRIPT, SHA1};
+pub use script::{ACQUIRE, SCRIPTS, Script};
 
 use crate::acquire::Acquire;
 use crate::identity::Subject;

@@ -249,7 +249,7 @@ impl Fleet {
     /// Tries a store again that was left alone for long enough, and gives back leases that nobody spends.
     pub(crate) fn tick(&self, now: Timestamp) {
         if self.breaker.borrow_mut().starts_probe(now) {
-            let call = Call { keys: Vec::new(), arguments: vec!["probe".to_owned()] };
+            let call = Call::of_nothing();
             if self.send(Sent { since: now, call, form: Form::Hash, purpose: Purpose::Probe }, now).is_err() {
                 self.failed("no room for a call", now);
             }

@@ -7,29 +7,44 @@ use super::failure::Failure;
 use crate::policy::Node;
 use crate::policy::json::parse;
 
-/// No answer is longer: a thousand rules with two cells of five numbers, most of them short, or an error's text.
+/// No answer of numbers is longer: a thousand rules with two cells of five numbers, most of them short, or an error's text.
 const LONGEST: usize = 256 * 1024;
 
-/// Reads an answer: its HTTP status and its body.
+/// Reads an answer of numbers: its HTTP status and its body.
 ///
 /// # Errors
 /// Why there are no numbers. Half an answer, a list inside the list, a fraction, a number beyond 64 bits, text behind
 /// the end: all are [`Failure::Garbage`].
 pub fn read(status: u32, body: &[u8]) -> Result<Vec<i64>, Failure> {
-    let garbage = if status == 200 { Failure::Garbage } else { Failure::Status(status) };
-    let answer = if body.len() > LONGEST { None } else { parse(body).ok() };
-    let Some(Node::Object(members)) = answer else { return Err(garbage) };
-    let [(name, value)] = members.as_slice() else { return Err(garbage) };
+    if body.len() > LONGEST {
+        return Err(garbage(status));
+    }
+    let entries = entries(status, body)?;
+    entries.iter().map(Node::integer).collect::<Option<_>>().ok_or(Failure::Garbage)
+}
+
+/// Reads an answer whose entries may be texts, and as long as a reader of JSON takes.
+///
+/// # Errors
+/// Why there is no list.
+pub fn entries(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
+    let garbage = garbage(status);
+    let Ok(Node::Object(mut members)) = parse(body) else { return Err(garbage) };
+    let (Some((name, value)), true) = (members.pop(), members.is_empty()) else { return Err(garbage) };
     match (name.as_str(), value) {
-        ("error", Node::Text(text)) => Err(Failure::of_error(text)),
+        ("error", Node::Text(text)) => Err(Failure::of_error(&text)),
         ("result" | "EVALSHA" | "EVAL", Node::List(entries)) => match entries.as_slice() {
             [Node::Boolean(false), Node::Text(text)] => Err(Failure::of_error(text)),
             [] => Err(garbage),
-            entries if status == 200 => entries.iter().map(|entry| entry.integer().ok_or(garbage)).collect(),
+            _ if status == 200 => Ok(entries),
             _ => Err(garbage),
         },
         _ => Err(garbage),
     }
+}
+
+fn garbage(status: u32) -> Failure {
+    if status == 200 { Failure::Garbage } else { Failure::Status(status) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 use base64ct::{Base64, Encoding};
 
 use super::call::Call;
-use super::script::{SCRIPT, SHA1};
 use crate::policy::json::quote;
 use crate::policy::{Credentials, Protocol, Redis};
 
@@ -23,8 +22,8 @@ impl Call {
     /// The body of the request that makes this call.
     pub fn body(&self, protocol: Protocol, form: Form) -> String {
         let (command, script) = match form {
-            Form::Hash => ("EVALSHA", SHA1),
-            Form::Text => ("EVAL", SCRIPT),
+            Form::Hash => ("EVALSHA", self.script.sha1),
+            Form::Text => ("EVAL", self.script.text),
         };
         let count = self.keys.len().to_string();
         let rest = self.keys.iter().chain(&self.arguments).map(String::as_str);
@@ -91,10 +90,17 @@ fn encode(out: &mut String, word: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::ACQUIRE;
     use super::*;
 
+    static SHA1: &str = ACQUIRE.sha1;
+
     fn call() -> Call {
-        Call { keys: vec!["tg1:{d:v:0f}:api:01".to_owned()], arguments: vec!["probe".to_owned(), "t 1 2".to_owned()] }
+        Call {
+            script: &ACQUIRE,
+            keys: vec!["tg1:{d:v:0f}:api:01".to_owned()],
+            arguments: vec!["probe".to_owned(), "t 1 2".to_owned()],
+        }
     }
 
     #[test]
@@ -108,7 +114,7 @@ mod tests {
     #[test]
     fn the_text_arrives_as_it_is() {
         let body: Vec<String> = serde_json::from_str(&call().body(Protocol::Upstash, Form::Text)).unwrap();
-        assert_eq!((body[0].as_str(), body[1].as_str()), ("EVAL", SCRIPT));
+        assert_eq!((body[0].as_str(), body[1].as_str()), ("EVAL", ACQUIRE.text));
         let webdis = call().body(Protocol::Webdis, Form::Text);
         assert!(webdis.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%/_-".contains(&byte)), "{webdis}");
         assert_eq!(webdis.matches('/').count(), 5);

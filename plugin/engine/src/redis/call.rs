@@ -1,12 +1,15 @@
-//! One run of the script: its keys and its arguments. How they travel is `body`'s, when they do is `conversation`'s.
+//! One run of a script: its keys and its arguments. How they travel is `body`'s, when they do is `conversation`'s.
 
 use super::lease::Lease;
+use super::script::{ACQUIRE, Script};
 use crate::acquire::{Acquire, CellRequest};
 use crate::time::Micros;
 
-/// One run of the script.
+/// One run of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// Which one.
+    pub script: &'static Script,
     /// The cells' names. All that live in one Cluster slot, where the store is known to be a Cluster.
     pub keys: Vec<String>,
     /// What is to be done, then a line a key.
@@ -85,8 +88,13 @@ impl Call {
         calls
     }
 
+    /// A probe of the store itself: it names no cell.
+    pub fn of_nothing() -> Self {
+        Self::empty("probe")
+    }
+
     fn empty(purpose: &str) -> Self {
-        Self { keys: Vec::new(), arguments: vec![purpose.to_owned()] }
+        Self { script: &ACQUIRE, keys: Vec::new(), arguments: vec![purpose.to_owned()] }
     }
 
     fn add(&mut self, key: &str, line: String) {

@@ -1,40 +1,58 @@
-//! The text of `acquire.lua` as it is sent, and its name. The script itself stands beside this file.
+//! The scripts as they are sent, and their names. Their sources stand beside this file.
 
-/// The script as it is sent: `acquire.lua` without its comments and the spaces that mean nothing, which a filter must not carry, but
-/// with all its line breaks, so that the line of an error message is that of the file.
-pub const SCRIPT: &str = match core::str::from_utf8(&STRIPPED) {
-    Ok(text) => text,
-    Err(_) => "",
-};
+/// A script that runs in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// The source file's name, for logs and metrics.
+    pub name: &'static str,
+    /// The source without its comments and the spaces that mean nothing, which a filter must not carry, but with all its
+    /// line breaks, so that the line of an error message is that of the file.
+    pub text: &'static str,
+    /// How EVALSHA calls it: the SHA-1 of the text, in hex. A test computes it; no hash is linked for it.
+    pub sha1: &'static str,
+}
 
-/// How EVALSHA calls the script: the SHA-1 of [`SCRIPT`], in hex. A test computes it; no hash is linked for it.
-pub const SHA1: &str = "dc4b45e4e349e59a78c206bde209c73f12d9107a";
+/// Makes a [`Script`] of a source file.
+macro_rules! script {
+    ($name:literal, $file:literal, $sha1:literal) => {{
+        const SOURCE: &[u8] = include_bytes!($file);
+        const LENGTH: usize = strip(SOURCE, &mut [0; SOURCE.len()]);
+        const STRIPPED: [u8; LENGTH] = {
+            let mut out = [0; LENGTH];
+            strip(SOURCE, &mut out);
+            out
+        };
+        const TEXT: &str = match core::str::from_utf8(&STRIPPED) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        Script { name: $name, text: TEXT, sha1: $sha1 }
+    }};
+}
 
-const SOURCE: &[u8] = include_bytes!("acquire.lua");
+/// Charges the cells of a request.
+pub static ACQUIRE: Script = script!("acquire", "acquire.lua", "dc4b45e4e349e59a78c206bde209c73f12d9107a");
 
-const STRIPPED: [u8; strip(&mut [0; SOURCE.len()])] = {
-    let mut out = [0; strip(&mut [0; SOURCE.len()])];
-    strip(&mut out);
-    out
-};
+/// All of them.
+pub static SCRIPTS: [&Script; 1] = [&ACQUIRE];
 
 /// Writes the stripped source to `out`, as far as that is long, and returns the length of all.
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "runs when this crate is compiled")]
-const fn strip(out: &mut [u8]) -> usize {
+const fn strip(source: &[u8], out: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
-    while from < SOURCE.len() {
-        while from < SOURCE.len() && SOURCE[from] == b' ' {
+    while from < source.len() {
+        while from < source.len() && source[from] == b' ' {
             from += 1;
         }
-        let is_comment = from + 1 < SOURCE.len() && SOURCE[from] == b'-' && SOURCE[from + 1] == b'-';
+        let is_comment = from + 1 < source.len() && source[from] == b'-' && source[from + 1] == b'-';
         // The quote that opened the string that this is in.
         let mut quote = 0;
         let mut last = b'\n';
-        while from < SOURCE.len() {
-            let byte = SOURCE[from];
+        while from < source.len() {
+            let byte = source[from];
             from += 1;
             let is_idle =
-                byte == b' ' && quote == 0 && from < SOURCE.len() && !(is_word(last) && is_word(SOURCE[from]));
+                byte == b' ' && quote == 0 && from < source.len() && !(is_word(last) && is_word(source[from]));
             if byte == quote {
                 quote = 0;
             } else if quote == 0 && (byte == b'\'' || byte == b'"') {
@@ -55,7 +73,7 @@ const fn strip(out: &mut [u8]) -> usize {
     to
 }
 
-/// Whether two of these must not be joined. The script has no `- -`, and no number before `..`.
+/// Whether two of these must not be joined. No script has `- -`, or a number before `..`.
 const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
@@ -63,6 +81,8 @@ const fn is_word(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SOURCES: [&str; 1] = [include_str!("acquire.lua")];
 
     /// The words, strings and signs of a line.
     fn tokens(line: &str) -> Vec<String> {
@@ -94,19 +114,22 @@ mod tests {
 
     #[test]
     fn the_name_is_the_hash_of_the_text() {
-        let computed = sha1_smol::Sha1::from(SCRIPT).hexdigest();
-        assert_eq!(SHA1, computed, "acquire.lua changed: put its new hash here");
+        for script in SCRIPTS {
+            let computed = sha1_smol::Sha1::from(script.text).hexdigest();
+            assert_eq!(script.sha1, computed, "{}.lua changed: put its new hash here", script.name);
+        }
     }
 
     #[test]
     fn only_comments_and_idle_spaces_are_left_out() {
-        let source = core::str::from_utf8(SOURCE).unwrap();
-        assert_eq!(source.lines().count(), SCRIPT.lines().count());
-        for (line, sent) in source.lines().zip(SCRIPT.lines()) {
-            let line = line.trim();
-            assert_eq!(tokens(sent), if line.starts_with("--") { Vec::new() } else { tokens(line) }, "{sent}");
+        for (script, source) in SCRIPTS.iter().zip(SOURCES) {
+            assert_eq!(source.lines().count(), script.text.lines().count());
+            for (line, sent) in source.lines().zip(script.text.lines()) {
+                let line = line.trim();
+                assert_eq!(tokens(sent), if line.starts_with("--") { Vec::new() } else { tokens(line) }, "{sent}");
+            }
+            assert!(!script.text.contains("--"), "two signs became a comment");
         }
-        assert!(!SCRIPT.contains("--"), "two signs became a comment");
-        assert!(SCRIPT.len() < 11_264, "{} bytes are a part of every filter", SCRIPT.len());
+        assert!(ACQUIRE.text.len() < 11_264, "{} bytes are a part of every filter", ACQUIRE.text.len());
     }
 }

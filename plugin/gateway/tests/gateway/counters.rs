@@ -11,7 +11,7 @@ mod real;
 
 use std::time::Duration;
 
-use tidegate_engine::redis::SCRIPT;
+use tidegate_engine::redis::ACQUIRE;
 
 use crate::servers::Redis;
 use crate::skip;
@@ -50,7 +50,7 @@ impl Virtual {
     fn start() -> Self {
         let server = Redis::start(&[]);
         let mut this = Self { connection: connect(&server), sha: String::new(), _server: Some(server) };
-        this.load(SCRIPT);
+        this.load(ACQUIRE.text);
         this
     }
 
