@@ -40,7 +40,7 @@ impl RedisTalk {
 
     /// Takes the answer to that call: an HTTP status and a body, as Upstash has them. Returns nothing, or what failed.
     pub fn answered(&mut self, status: u32, body: &str) -> String {
-        let taken = redis::read(status, body.as_bytes());
+        let taken = redis::read(status, body.as_bytes()).and_then(|entries| redis::numbers(&entries));
         let taken = taken.and_then(|numbers| self.talk.take(&numbers, &self.asked.acquire, &[]));
         taken.map_or_else(|failure| failure.to_string(), |()| String::new())
     }

@@ -10,7 +10,7 @@
 //! let mut talk = Conversation::new(acquire, is_cluster);
 //! while let Some(call) = talk.next_call(acquire, &keys, &leases) {
 //!     send headers(&store) and call.body(store.protocol, Form::Hash)
-//!     match redis::read(status, body) {
+//!     match redis::read(status, body).and_then(|entries| redis::numbers(&entries)) {
 //!         Ok(numbers) => talk.take(&numbers, acquire, &leases)?,
 //!         Err(Failure::NoScript) => send call.body(store.protocol, Form::Text) once,
 //!         Err(Failure::CrossSlot) => is_cluster = true from now on, and start a new Conversation,
@@ -42,8 +42,9 @@ mod failure;
 mod lease;
 mod reply;
 mod script;
+mod state;
 
-pub use answer::{entries, read};
+pub use answer::{numbers, read};
 pub use body::{Form, headers};
 pub use call::{Call, Charge};
 pub use conversation::{Conversation, Outcomes};
@@ -51,6 +52,7 @@ pub use failure::Failure;
 pub use lease::Lease;
 pub use reply::CellOutcome;
 pub use script::{ACQUIRE, SCRIPTS, Script};
+pub use state::{StateAnswer, read_state, state_key};
 
 use crate::acquire::Acquire;
 use crate::identity::Subject;

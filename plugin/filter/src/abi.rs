@@ -124,10 +124,10 @@ extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: bool) -> u32 {
 extern "C" fn proxy_on_http_call_response(id: u32, token: u32, headers: u32, _: usize, _: u32) {
     with((), |contexts| {
         let Some(root) = contexts.roots.get_mut(&id) else { return };
-        let Some(answered) = root.call_answered(token, headers) else { return };
-        match contexts.exchanges.get_mut(&answered.exchange) {
-            Some(exchange) => exchange.answered(answered),
-            None => root.give_back(answered),
+        let Some(awaited) = root.call_answered(token, headers) else { return };
+        match contexts.exchanges.get_mut(&awaited.exchange()) {
+            Some(exchange) => exchange.go_on(awaited),
+            None => root.give_back(awaited),
         }
     });
 }

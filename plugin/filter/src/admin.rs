@@ -4,6 +4,7 @@
 mod calls;
 mod logins;
 mod metrics;
+mod spread;
 mod state;
 
 use core::cell::{Cell, RefCell};
@@ -13,12 +14,15 @@ use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::{Call, Unroutable};
 use tidegate_engine::admin::runtime::{Baseline, Runtime};
 use tidegate_engine::admin::{hex, overlay};
-use tidegate_engine::policy::{AdminApi, AdminToken, Policy};
+use tidegate_engine::policy::{AdminApi, AdminToken, Policy, Store};
 use tidegate_engine::{Decision, Engine, Header, Readings, Request, Response, Timestamp};
 
 use crate::host::{self, Level, Metric, MetricKind, define_metric};
 use crate::root::Deployment;
 use logins::Logins;
+pub(crate) use spread::Asks;
+use spread::Spread;
+pub(crate) use state::Draft;
 
 /// What a deployment with an admin API keeps besides the rest.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(crate) struct Operated {
     misfit: RefCell<Vec<String>>,
     /// The policy file's own policy, without what is laid over it.
     own: RefCell<Option<Engine>>,
+    /// In a fleet.
+    spread: Option<Spread>,
     logins: Logins,
     /// Grants in force now.
     overrides_active: Metric,
@@ -72,6 +78,7 @@ impl Operated {
             runtime: RefCell::default(),
             misfit: RefCell::default(),
             own: RefCell::default(),
+            spread: matches!(policy.store, Store::Redis(_)).then(|| Spread::new(&policy.namespace)),
             logins: Logins::new(metric(MetricKind::Counter, "admin_failed_logins_total")),
             overrides_active: metric(MetricKind::Gauge, "overrides_active"),
             workers: metric(MetricKind::Gauge, "admin_workers"),
@@ -79,9 +86,14 @@ impl Operated {
         })
     }
 
-    /// When the next grant ends.
+    /// When the next grant ends; in a fleet that is noted with the next look at the store.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.runtime.borrow().next_expiry()
+        if self.spread.is_some() { None } else { self.runtime.borrow().next_expiry() }
+    }
+
+    /// When the store is looked at next, on the steady clock.
+    pub(crate) fn next_look(&self) -> Option<Timestamp> {
+        self.spread.as_ref().map(Spread::next_look)
     }
 
     fn key(&self, kind: u8) -> Vec<u8> {
@@ -142,13 +154,19 @@ impl Deployment {
         self.keep_ticking(now, false);
     }
 
-    /// What is to be done between requests: grants that have ended are noted.
+    /// What is to be done between requests: grants that have ended are noted, and a fleet's state is looked at.
     pub(crate) fn operate(&self, now: Timestamp) {
         let Some(operated) = &self.operated else { return };
         self.refresh(now);
-        if operated.runtime.borrow().next_expiry().is_some_and(|at| at <= now) {
+        if let Some(spread) = &operated.spread {
+            return self.look_at_store(operated, spread, now);
+        }
+        if operated.next_due().is_some_and(|at| at <= now) {
             // Every worker tries; whoever writes first has noted it, the others find nothing.
-            let _ = operated.change(now, &|_| Ok(Vec::new()));
+            let _ = operated.change(&|mut runtime| {
+                runtime.expire(now);
+                Ok((runtime, answer::nothing()))
+            });
             operated.seen.set(None);
             self.refresh(now);
         }

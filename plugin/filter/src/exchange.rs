@@ -7,14 +7,15 @@ mod headers;
 
 use std::rc::Rc;
 
+use tidegate_engine::redis::{Failure, StateAnswer};
 use tidegate_engine::strategy::{Action, Reduced};
 use tidegate_engine::{DEGRADED, Decision, Header, Micros, Reservation, Response, Timestamp};
 
 use crate::abi::{AfterBody, AfterHeaders};
 use crate::exchange::asking::{Asked, Asking};
-use crate::exchange::calling::{Calling, Looking};
+use crate::exchange::calling::{Calling, Changing, Looking};
 use crate::exchange::collecting::Collecting;
-use crate::fleet::Charged;
+use crate::fleet::{Answered, Charged};
 use crate::host::{self, Headers, Level, Map};
 use crate::root::Deployment;
 use crate::waiting::{Key, Seat};
@@ -44,9 +45,30 @@ enum State {
     /// It is a call of the admin API whose body is being read.
     Calling(Box<Calling>),
     /// It is a call of the admin API that waits for the fleet's store.
-    Looking(Box<Looking>),
+    Looking(Looking),
+    /// It is a call of the admin API whose change the fleet's store is to take.
+    Changing(Box<Changing>),
     /// It is answered here.
     Answered,
+}
+
+/// An answer of the fleet's store that an exchange waits for.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    /// Of its counters.
+    Question(Answered),
+    /// Of the state at run time.
+    State { exchange: u32, answer: Result<StateAnswer, Failure> },
+}
+
+impl Awaited {
+    /// Who waits.
+    pub(crate) fn exchange(&self) -> u32 {
+        match self {
+            Self::Question(answered) => answered.exchange,
+            Self::State { exchange, .. } => *exchange,
+        }
+    }
 }
 
 /// Where the response comes from, and what it needs from us.
@@ -131,7 +153,7 @@ impl Exchange {
     pub(crate) fn request_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
         match &self.state {
             State::Passing => AfterBody::Continue,
-            State::Held { .. } | State::Looking(_) | State::Answered => AfterBody::Hold,
+            State::Held { .. } | State::Looking(_) | State::Changing(_) | State::Answered => AfterBody::Hold,
             State::Asking(_) => self.body_while_asking(size, is_whole),
             State::Calling(_) => self.call_body(size, is_whole),
             State::Collecting(collecting) if size > collecting.max_body_bytes => {
@@ -201,7 +223,15 @@ impl Exchange {
                 host::log(Level::Error, collecting::NO_BODY);
                 self.refuse_call();
             }
-            State::Passing | State::Asking(_) | State::Looking(_) | State::Answered => {}
+            State::Passing | State::Asking(_) | State::Looking(_) | State::Changing(_) | State::Answered => {}
+        }
+    }
+
+    /// Takes what the fleet's store answers.
+    pub(crate) fn go_on(&mut self, awaited: Awaited) {
+        match awaited {
+            Awaited::Question(answered) => self.answered(answered),
+            Awaited::State { answer, .. } => self.state_came(answer),
         }
     }
 
@@ -224,7 +254,12 @@ impl Exchange {
             State::Calling(calling) => {
                 deployment.waiting.borrow_mut().leave(calling.seat);
             }
-            State::Held { .. } | State::Passing | State::Asking(_) | State::Looking(_) | State::Answered => {}
+            State::Held { .. }
+            | State::Passing
+            | State::Asking(_)
+            | State::Looking(_)
+            | State::Changing(_)
+            | State::Answered => {}
         }
     }
 

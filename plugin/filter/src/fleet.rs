@@ -11,17 +11,23 @@ use core::cell::{Cell, RefCell};
 use tidegate_engine::acquire::{Acquire, Outcome, Reply, StoreError};
 use tidegate_engine::admin::explain::Look;
 use tidegate_engine::identity::Subject;
-use tidegate_engine::policy::{Policy, Redis};
+use tidegate_engine::policy::{Node, Policy, Redis};
 use tidegate_engine::redis::{self, Call, Conversation, Failure, Form, Lease, Outcomes};
-use tidegate_engine::{Pending, Timestamp};
+use tidegate_engine::{Micros, Pending, Timestamp};
 
+use crate::admin::Asks;
 use crate::host::{self, Buffer, Headers, Level, Map, Metric, MetricKind, Status, define_metric};
 use breaker::Breaker;
 use leases::Leases;
 use tidegate_engine::sorted::Sorted;
 
-/// The longest answer that is read; a longer one is none.
-const LONGEST_ANSWER: usize = 1 << 19;
+/// The longest answer of counters that is read, and the longest other one; a longer one is none. A thousand rules with two
+/// cells of five numbers are less.
+const LONGEST_ANSWER: usize = 1 << 18;
+const LONGEST_TEXT: usize = 1 << 20;
+
+/// What a call may take that no request of a client waits for.
+pub(crate) const UNHURRIED: Micros = Micros::from_secs(1);
 
 /// What becomes of questions, as `store_calls_total.<outcome>` counts them: answered; without an answer; not sent,
 /// because the host had no room; not asked, because the store is left alone; and answered by a lease.
@@ -54,6 +60,8 @@ pub(crate) struct Fleet {
 struct Sent {
     /// When the question was first put, on the steady clock.
     since: Timestamp,
+    /// How long it may take from then on.
+    within: Micros,
     call: Call,
     form: Form,
     purpose: Purpose,
@@ -69,6 +77,26 @@ enum Purpose {
     Probe,
     /// Somebody's charge goes back. Nobody waits.
     GiveBack,
+    /// It is about something else than counters.
+    Errand(Errand),
+}
+
+/// What the store is asked for beside counters.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// The state at run time.
+    State(Asks),
+}
+
+/// What comes of a call.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// A question is at its end.
+    Question(Answered),
+    /// An errand is.
+    Errand(Errand, Result<Vec<Node>, Failure>),
+    /// Nobody waits for it, or not yet.
+    Nothing,
 }
 
 /// Who asks.
@@ -220,10 +248,7 @@ impl Fleet {
         let asker = Asker::Operator(look);
         let question = Box::new(Question { exchange, asker, keys, leases: Vec::new(), talk, is_split });
         match clear {
-            Some(call) => {
-                let purpose = Purpose::Clear(question);
-                self.send(Sent { since: now, call, form: Form::Hash, purpose }, now).is_ok()
-            }
+            Some(call) => self.start(call, Purpose::Clear(question), self.settings.timeout, now).is_ok(),
             None => matches!(self.put(question, now, now), Put::Sent),
         }
     }
@@ -250,7 +275,7 @@ impl Fleet {
     pub(crate) fn tick(&self, now: Timestamp) {
         if self.breaker.borrow_mut().starts_probe(now) {
             let call = Call::of_nothing();
-            if self.send(Sent { since: now, call, form: Form::Hash, purpose: Purpose::Probe }, now).is_err() {
+            if self.start(call, Purpose::Probe, self.settings.timeout, now).is_err() {
                 self.failed("no room for a call", now);
             }
         }
@@ -261,39 +286,46 @@ impl Fleet {
         }
     }
 
-    /// Takes the answer of a call; `Err` where the token is none of ours. A question that is at its end is returned.
+    /// Takes the answer of a call; `None` where the token is none of ours.
     pub(crate) fn answered(
         &self,
         token: u32,
         header_count: u32,
         fingerprint: impl Fn(&Subject) -> u64,
-    ) -> Result<Option<Answered>, ()> {
-        let Some(mut sent) = self.calls.borrow_mut().remove(&token) else { return Err(()) };
+    ) -> Option<Settled> {
+        let mut sent = self.calls.borrow_mut().remove(&token)?;
         let now = host::steady();
-        let numbers = read(header_count);
-        if numbers == Err(Failure::NoScript) && sent.form == Form::Hash {
+        let longest = if matches!(sent.purpose, Purpose::Errand(_)) { LONGEST_TEXT } else { LONGEST_ANSWER };
+        let entries = read(header_count, longest);
+        if entries == Err(Failure::NoScript) && sent.form == Form::Hash {
             // The server has forgotten the script, or never knew it: scripts are not replicated.
             sent.form = Form::Text;
-            return Ok(match self.send(sent, now) {
+            return Some(match self.send(sent, now) {
                 Err(Sent { purpose: Purpose::Answer(question) | Purpose::Clear(question), .. }) => {
-                    Some(self.unanswered(*question))
+                    Settled::Question(self.unanswered(*question))
                 }
-                _ => None,
+                Err(Sent { purpose: Purpose::Errand(errand), .. }) => Settled::Errand(errand, entries),
+                _ => Settled::Nothing,
             });
         }
+        if let Purpose::Errand(errand) = sent.purpose {
+            return Some(Settled::Errand(errand, entries));
+        }
         self.latency.set(now.since(sent.since).0);
+        let numbers = entries.and_then(|entries| redis::numbers(&entries));
         if let Purpose::Answer(question) = sent.purpose {
-            return Ok(self.go_on(question, numbers, sent.since, now, fingerprint));
+            let answered = self.go_on(question, numbers, sent.since, now, fingerprint);
+            return Some(answered.map_or(Settled::Nothing, Settled::Question));
         }
         match &numbers {
             Ok(_) => self.worked(),
             Err(failure) => self.failed(failure.as_str(), now),
         }
-        let Purpose::Clear(question) = sent.purpose else { return Ok(None) };
+        let Purpose::Clear(question) = sent.purpose else { return Some(Settled::Nothing) };
         let Question { exchange, asker, keys, .. } = *question;
         let outcomes = Outcomes { outcome: Outcome::Granted, cells: Vec::new() };
         let outcome = numbers.map(|_| Charged { keys, outcomes }).map_err(|_| StoreError);
-        Ok(Some(Answered { exchange, asker, outcome }))
+        Some(Settled::Question(Answered { exchange, asker, outcome }))
     }
 
     /// Takes what came back for a question, and asks on where that is not all.
@@ -349,7 +381,8 @@ impl Fleet {
     fn put(&self, question: Box<Question>, since: Timestamp, now: Timestamp) -> Put {
         let Question { asker, keys, leases, talk, .. } = &*question;
         let Some(call) = talk.next_call(asker.acquire(), keys, leases) else { return Put::Over(question) };
-        let sent = Sent { since, call, form: Form::Hash, purpose: Purpose::Answer(question) };
+        let purpose = Purpose::Answer(question);
+        let sent = Sent { since, within: self.settings.timeout, call, form: Form::Hash, purpose };
         match self.send(sent, now) {
             Err(Sent { purpose: Purpose::Answer(question), .. }) => Put::NotSent(question),
             _ => Put::Sent,
@@ -363,15 +396,24 @@ impl Fleet {
         }
         let now = host::steady();
         for call in calls {
-            let _ =
-                self.send(Sent { since: now, call: call.clone(), form: Form::Hash, purpose: Purpose::GiveBack }, now);
+            let _ = self.start(call.clone(), Purpose::GiveBack, self.settings.timeout, now);
         }
     }
 
-    /// Sends a call; gives it back where the host does not. It may take what is left of the policy's time since the
-    /// question was put.
+    /// Sends a call that is not about counters; `false` where no answer will come.
+    pub(crate) fn run(&self, call: Call, errand: Errand, within: Micros) -> bool {
+        self.breaker.borrow().is_closed() && self.start(call, Purpose::Errand(errand), within, host::steady()).is_ok()
+    }
+
+    /// Sends what was not asked before.
+    fn start(&self, call: Call, purpose: Purpose, within: Micros, now: Timestamp) -> Result<(), Sent> {
+        self.send(Sent { since: now, within, call, form: Form::Hash, purpose }, now)
+    }
+
+    /// Sends a call; gives it back where the host does not. It may take what is left of its time since the question was
+    /// put.
     fn send(&self, sent: Sent, now: Timestamp) -> Result<(), Sent> {
-        let left = self.settings.timeout.saturating_sub(now.since(sent.since)).millis_ceil().max(1);
+        let left = sent.within.saturating_sub(now.since(sent.since)).millis_ceil().max(1);
         let timeout = u32::try_from(left).unwrap_or(u32::MAX);
         let body = sent.call.body(self.settings.protocol, sent.form);
         match host::http_call(&self.settings.cluster, &self.headers, body.as_bytes(), timeout) {
@@ -424,10 +466,10 @@ impl Fleet {
 }
 
 /// Reads the answer to a call. A reset answers without headers.
-fn read(header_count: u32) -> Result<Vec<i64>, Failure> {
+fn read(header_count: u32, longest: usize) -> Result<Vec<Node>, Failure> {
     let map = if header_count == 0 { None } else { Headers::of(Map::CallResponseHeaders).ok() };
     let lines = map.as_ref().map(Headers::lines).unwrap_or_default();
     let status = lines.iter().find(|(name, _)| *name == b":status").map(|(_, value)| *value).unwrap_or_default();
     let status = core::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
-    redis::read(status, &host::buffer(Buffer::CallResponseBody, LONGEST_ANSWER).unwrap_or_default())
+    redis::read(status, &host::buffer(Buffer::CallResponseBody, longest).unwrap_or_default())
 }

@@ -10,8 +10,8 @@ use tidegate_engine::{Engine, Micros, Timestamp};
 use crate::admin::Operated;
 use crate::alerts::Alerts;
 use crate::counters::Counters;
-use crate::exchange::Exchange;
-use crate::fleet::{Answered, Fleet};
+use crate::exchange::{Awaited, Exchange};
+use crate::fleet::{Errand, Fleet, Settled};
 use crate::held::Held;
 use crate::host::{self, Buffer, Level};
 use crate::jobs::Jobs;
@@ -68,15 +68,22 @@ impl Root {
         self.deployment.clone().map(|deployment| Exchange::new(id, deployment))
     }
 
-    /// Takes the answer of a callout. Returns the exchange that goes on with it.
-    pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) -> Option<Answered> {
+    /// Takes the answer of a callout. Returns what an exchange goes on with.
+    pub(crate) fn call_answered(&mut self, token: u32, header_count: u32) -> Option<Awaited> {
         let deployment = self.deployment.as_ref()?;
         let now = host::now();
         if let Some(fleet) = &deployment.fleet
-            && let Ok(answered) = fleet.answered(token, header_count, |subject| deployment.table.fingerprint(subject))
+            && let Some(settled) = fleet.answered(token, header_count, |subject| deployment.table.fingerprint(subject))
         {
+            let awaited = match settled {
+                Settled::Question(answered) => Some(Awaited::Question(answered)),
+                Settled::Errand(Errand::State(asks), outcome) => deployment
+                    .state_answered(asks, outcome, now)
+                    .map(|(exchange, answer)| Awaited::State { exchange, answer }),
+                Settled::Nothing => None,
+            };
             deployment.keep_ticking(now, false);
-            return answered;
+            return awaited;
         }
         let alerts = deployment.alerts.as_ref();
         if deployment.jobs.answered(token, header_count, now)
@@ -88,8 +95,10 @@ impl Root {
     }
 
     /// Takes an answer that the exchange which asked is not there for.
-    pub(crate) fn give_back(&self, answered: Answered) {
-        if let Some(fleet) = self.deployment.as_ref().and_then(|deployment| deployment.fleet.as_ref()) {
+    pub(crate) fn give_back(&self, awaited: Awaited) {
+        if let (Awaited::Question(answered), Some(deployment)) = (awaited, &self.deployment)
+            && let Some(fleet) = &deployment.fleet
+        {
             fleet.give_back_answer(answered);
         }
     }
@@ -135,8 +144,9 @@ impl Deployment {
         let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
         let alerts = self.alerts.as_ref().and_then(Alerts::next_due);
         let store = self.fleet.as_ref().and_then(Fleet::next_due);
+        let state = self.operated.as_ref().and_then(Operated::next_look);
         let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
-        let due = due.chain(self.held.next_due()).chain(store).min();
+        let due = due.chain(self.held.next_due()).chain(store).chain(state).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }

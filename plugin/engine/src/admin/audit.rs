@@ -109,7 +109,7 @@ fn sorted(node: &Node) -> Node {
 
 impl Trail {
     /// Adds what happened.
-    pub fn append(&mut self, at: Timestamp, actor: &str, action: &str, detail: Node) -> Entry {
+    pub fn append(&mut self, at: Timestamp, actor: &str, action: &str, detail: Node) {
         self.seq = self.seq.saturating_add(1);
         let mut entry = Entry {
             seq: self.seq,
@@ -122,11 +122,10 @@ impl Trail {
         };
         entry.hash = entry.hash();
         self.hash = Some(entry.hash.clone());
-        self.entries.push(entry.clone());
+        self.entries.push(entry);
         if self.entries.len() > MOST {
             self.entries.remove(0);
         }
-        entry
     }
 
     /// The entries after a number, with the head, as the API shows them.
@@ -140,9 +139,26 @@ impl Trail {
         ])
     }
 
+    /// The last entry.
+    pub fn last(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// What `known` does not have yet; where that is nothing at all, the last entry.
+    pub fn since(&self, known: &Self) -> &[Entry] {
+        let after = if known.seq == 0 { self.seq.saturating_sub(1) } else { known.seq };
+        let from = self.entries.partition_point(|entry| entry.seq <= after);
+        self.entries.get(from..).unwrap_or_default()
+    }
+
+    /// The hash of the last entry.
+    pub fn hash(&self) -> &str {
+        self.hash.as_deref().unwrap_or(NO_HASH)
+    }
+
     /// The last entry's number and hash; number 0 where there is none.
     pub fn head(&self) -> Node {
-        object(&mut [("seq", number(self.seq)), ("hash", text(self.hash.as_deref().unwrap_or(NO_HASH)))])
+        object(&mut [("seq", number(self.seq)), ("hash", text(self.hash()))])
     }
 
     /// Writes it, to be stored.
@@ -286,7 +302,7 @@ mod tests {
         let head = Some((head.0, head.1.as_str()));
         assert_eq!(verify(lines(&whole)[..7].join("\n").as_bytes(), head), Err(Fault::OtherHead));
         let mut rewritten = Trail::default();
-        (0..10).for_each(|n| drop(rewritten.append(Timestamp::from_micros(n), "ops", "nothing", object(&mut []))));
+        (0..10).for_each(|n| rewritten.append(Timestamp::from_micros(n), "ops", "nothing", object(&mut [])));
         assert_eq!(verify(lines(&rewritten).join("\n").as_bytes(), head), Err(Fault::OtherHead));
     }
 

@@ -1,7 +1,7 @@
 //! All that the admin API changes, as one value: whoever writes it writes a change and its audit entry in one step.
 //! Where it is kept is the filter's.
 
-use super::audit::{Entry, Trail};
+use super::audit::Trail;
 use super::grant::Grant;
 use super::{number, object, text};
 use crate::policy::{Node, json};
@@ -12,8 +12,8 @@ const LAYOUT: u64 = 1;
 /// The most rules put at run time, and the most grants, at one time.
 const MOST_RULES: usize = 100;
 const MOST_GRANTS: usize = 256;
-/// The most bytes. A reader takes a JSON text of up to 1 MiB.
-const MOST_BYTES: usize = 512 * 1024;
+/// The most bytes. A reader takes a JSON text of up to 1 MiB, and as a text within one it may grow to twice its size.
+const MOST_BYTES: usize = 500_000;
 
 /// The state at run time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,10 +103,44 @@ impl Runtime {
         if bytes.len() > MOST_BYTES { Err(Refused::Full) } else { Ok(bytes) }
     }
 
+    /// Writes down what a fleet shares: all but the baselines, since every proxy counts for itself.
+    ///
+    /// # Errors
+    /// It is more than [`Self::read`] would take.
+    pub fn to_spread(&self) -> Result<String, Refused> {
+        let spread = Self { baselines: Vec::new(), ..self.clone() };
+        spread.bytes().and_then(|bytes| String::from_utf8(bytes).map_err(|_| Refused::Full))
+    }
+
+    /// Which version this is: its generation, and the head of the audit trail, which no other history has. Empty where
+    /// nothing was done.
+    pub fn tag(&self) -> String {
+        if self.generation == 0 {
+            String::new()
+        } else {
+            [&self.generation.to_string(), "-", self.trail.hash()].concat()
+        }
+    }
+
+    /// Whether a fleet goes on with this state and not with `other`: more was done; or as much, and it is what the store
+    /// has.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        self.generation > other.generation || (self.generation == other.generation && self.tag() != other.tag())
+    }
+
+    /// Takes over where a proxy's counting starts anew, but for rules that were reset since.
+    pub fn keep_baselines(&mut self, of: &Self) {
+        for baseline in &of.baselines {
+            if !self.baselines.iter().any(|known| known.rule == baseline.rule) {
+                self.baselines.push(baseline.clone());
+            }
+        }
+    }
+
     /// Notes what was done, which makes a new generation.
-    pub fn done(&mut self, at: Timestamp, actor: &str, action: &str, detail: Node) -> Entry {
+    pub fn done(&mut self, at: Timestamp, actor: &str, action: &str, detail: Node) {
         self.generation = self.generation.saturating_add(1);
-        self.trail.append(at, actor, action, detail)
+        self.trail.append(at, actor, action, detail);
     }
 
     /// Whether the rule was put at run time.
@@ -163,15 +197,14 @@ impl Runtime {
         Ok(self.grants.remove(at))
     }
 
-    /// Takes out the grants that have ended and notes each; returns the notes.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Entry> {
+    /// Takes out the grants that have ended and notes each.
+    pub fn expire(&mut self, now: Timestamp) {
         let (left, ended): (Vec<Grant>, Vec<Grant>) =
             core::mem::take(&mut self.grants).into_iter().partition(|grant| grant.is_in_force(now));
         self.grants = left;
-        let note = |grant: Grant| {
-            self.done(now, "tidegate", "override_expired", object(&mut [("override_id", text(&grant.id))]))
-        };
-        ended.into_iter().map(note).collect()
+        for grant in ended {
+            self.done(now, "tidegate", "override_expired", object(&mut [("override_id", text(&grant.id))]));
+        }
     }
 
     /// When the next grant ends.

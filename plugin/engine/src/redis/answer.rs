@@ -1,4 +1,4 @@
-//! What came back over HTTP: the script's numbers, or why there are none. What the numbers mean is `reply`'s.
+//! What came back over HTTP: what a script answered, or why there is nothing. What it means is `reply`'s and `state`'s.
 //!
 //! Upstash: `{"result":[1,2]}`, and with another status `{"error":"NOSCRIPT ..."}`. webdis: `{"EVALSHA":[1,2]}`, and errors
 //! with status 200 as `{"EVALSHA":[false,"NOSCRIPT ..."]}`. Both are one object with one member.
@@ -7,27 +7,12 @@ use super::failure::Failure;
 use crate::policy::Node;
 use crate::policy::json::parse;
 
-/// No answer of numbers is longer: a thousand rules with two cells of five numbers, most of them short, or an error's text.
-const LONGEST: usize = 256 * 1024;
-
-/// Reads an answer of numbers: its HTTP status and its body.
+/// Reads an answer: its HTTP status and its body.
 ///
 /// # Errors
-/// Why there are no numbers. Half an answer, a list inside the list, a fraction, a number beyond 64 bits, text behind
-/// the end: all are [`Failure::Garbage`].
-pub fn read(status: u32, body: &[u8]) -> Result<Vec<i64>, Failure> {
-    if body.len() > LONGEST {
-        return Err(garbage(status));
-    }
-    let entries = entries(status, body)?;
-    entries.iter().map(Node::integer).collect::<Option<_>>().ok_or(Failure::Garbage)
-}
-
-/// Reads an answer whose entries may be texts, and as long as a reader of JSON takes.
-///
-/// # Errors
-/// Why there is no list.
-pub fn entries(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
+/// Why there is none. Half an answer, text behind the end: all are [`Failure::Garbage`], and so is what is longer than a
+/// reader of JSON takes.
+pub fn read(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
     let garbage = garbage(status);
     let Ok(Node::Object(mut members)) = parse(body) else { return Err(garbage) };
     let (Some((name, value)), true) = (members.pop(), members.is_empty()) else { return Err(garbage) };
@@ -43,6 +28,14 @@ pub fn entries(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
     }
 }
 
+/// An answer of numbers only.
+///
+/// # Errors
+/// A list inside the list, a fraction, a number beyond 64 bits: [`Failure::Garbage`].
+pub fn numbers(entries: &[Node]) -> Result<Vec<i64>, Failure> {
+    entries.iter().map(Node::integer).collect::<Option<_>>().ok_or(Failure::Garbage)
+}
+
 fn garbage(status: u32) -> Failure {
     if status == 200 { Failure::Garbage } else { Failure::Status(status) }
 }
@@ -50,6 +43,10 @@ fn garbage(status: u32) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(status: u32, body: &[u8]) -> Result<Vec<i64>, Failure> {
+        super::read(status, body).and_then(|entries| numbers(&entries))
+    }
 
     #[test]
     fn both_protocols_answers_are_read() {
@@ -75,7 +72,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_garbage() {
-        let long = [r#"{"result":["#, &"1,".repeat(LONGEST / 2), "1]}"].concat();
+        let long = [r#"{"result":["#, &"1,".repeat(1 << 19), "1]}"].concat();
         let deep = "[".repeat(100_000);
         for text in [
             "",

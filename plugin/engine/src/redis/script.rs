@@ -33,8 +33,11 @@ macro_rules! script {
 /// Charges the cells of a request.
 pub static ACQUIRE: Script = script!("acquire", "acquire.lua", "dc4b45e4e349e59a78c206bde209c73f12d9107a");
 
+/// Keeps what admin APIs have changed.
+pub(super) static STATE: Script = script!("state", "state.lua", "ecf6a2b643dd3f5dadd59eba6b7262f1b39698ae");
+
 /// All of them.
-pub static SCRIPTS: [&Script; 1] = [&ACQUIRE];
+pub static SCRIPTS: [&Script; 2] = [&ACQUIRE, &STATE];
 
 /// Writes the stripped source to `out`, as far as that is long, and returns the length of all.
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "runs when this crate is compiled")]
@@ -82,7 +85,7 @@ const fn is_word(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    const SOURCES: [&str; 1] = [include_str!("acquire.lua")];
+    const SOURCES: [&str; SCRIPTS.len()] = [include_str!("acquire.lua"), include_str!("state.lua")];
 
     /// The words, strings and signs of a line.
     fn tokens(line: &str) -> Vec<String> {

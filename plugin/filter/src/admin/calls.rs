@@ -1,16 +1,16 @@
 //! What each call does.
 
-use tidegate_engine::admin::audit::Entry;
 use tidegate_engine::admin::call::{Call, Place};
 use tidegate_engine::admin::explain::{self, Look};
 use tidegate_engine::admin::grant::{self, Giving, Grant};
+use tidegate_engine::admin::runtime::Runtime;
 use tidegate_engine::admin::{answer, number, object, overlay, text};
 use tidegate_engine::policy::{Mistakes, Node};
 use tidegate_engine::table::ENTRY_BYTES;
 use tidegate_engine::{Response, Timestamp};
 
 use super::Operated;
-use super::state::refused;
+use super::state::{Draft, refused};
 use crate::fleet::Fleet;
 use crate::root::Deployment;
 
@@ -19,42 +19,57 @@ const CAPABILITIES: [&str; 8] =
     ["alerts", "audit", "counters", "explain", "metrics", "overrides", "rules", "violations"];
 
 impl Deployment {
-    /// Carries a call out.
-    pub(crate) fn call(&self, caller: &str, call: Call, body: &[u8], now: Timestamp) -> Response {
+    /// Carries a call out that changes nothing, or only this proxy.
+    pub(crate) fn call(&self, caller: &str, call: &Call, body: &[u8], now: Timestamp) -> Response {
         let Some(operated) = &self.operated else { return answer::unauthorized() };
         self.refresh(now);
         let answer = match call {
             Call::Status => Ok(answer::json(200, &self.status(operated))),
             Call::Rules => Self::rules(operated),
-            Call::Rule(name) => Self::rule(operated, &name),
-            Call::PutRule(name) => self.put_rule(operated, caller, &name, body, now),
-            Call::RemoveRule(name) => self.remove_rule(operated, caller, &name, now),
+            Call::Rule(name) => Self::rule(operated, name),
             Call::Overrides => Ok(overrides(operated.runtime.borrow().grants.iter(), None, now)),
-            Call::Grant => self.give(operated, caller, body, now),
-            Call::Revoke(id) => self.revoke(operated, caller, &id, now),
             Call::CheckOverrides { user_id, ip_address } => {
                 self.check(operated, user_id.as_deref(), ip_address.as_deref(), now)
             }
-            Call::Metrics(rule) => Ok(self.metrics(operated, rule.as_deref())),
-            Call::Reset(rule) => self.reset(operated, caller, &rule, now),
-            Call::Counter(place) => self.look(&self.engine().counter(&place, now)),
-            Call::ClearCounter(place) => self.clear(caller, &place, now),
+            Call::Metrics(rule) => Ok(self.metrics(&operated.runtime.borrow(), rule.as_deref())),
+            Call::Counter(place) => self.look(&self.engine().counter(place, now)),
             Call::Explain => self.look(&self.engine().explain(body, &crate::catalogue(), now)),
-            Call::Audit { after } => Ok(audit(operated, after)),
+            Call::Audit { after } => Ok(audit(operated, *after)),
+            _ => {
+                let changed = operated.change(&|runtime| self.draft(operated, runtime, caller, call, body, now));
+                self.refresh(now);
+                match call {
+                    Call::ClearCounter(place) => changed.and_then(|_| self.clear(place, now)),
+                    _ => changed,
+                }
+            }
         };
         answer.unwrap_or_else(|refusal| refusal)
     }
 
-    /// Makes a change that is noted as one action, and takes it over at once.
-    fn change(
+    /// What a call that changes something makes of a state.
+    pub(super) fn draft(
         &self,
         operated: &Operated,
+        mut runtime: Runtime,
+        caller: &str,
+        call: &Call,
+        body: &[u8],
         now: Timestamp,
-        change: &dyn Fn(&mut tidegate_engine::admin::runtime::Runtime) -> Result<Entry, Response>,
-    ) -> Result<(), Response> {
-        operated.change(now, &|runtime| change(runtime).map(|entry| vec![entry]))?;
-        self.refresh(now);
-        Ok(())
+    ) -> Result<Draft, Response> {
+        runtime.expire(now);
+        let by = Author { operated, caller, now };
+        let response = match call {
+            Call::PutRule(name) => put_rule(&by, &mut runtime, name, body)?,
+            Call::RemoveRule(name) => remove_rule(&by, &mut runtime, name)?,
+            Call::Grant => self.give(&by, &mut runtime, body)?,
+            Call::Revoke(id) => revoke(&by, &mut runtime, id)?,
+            Call::Reset(rule) => self.reset(&by, &mut runtime, rule)?,
+            Call::ClearCounter(place) => self.note_clearing(&by, &mut runtime, place)?,
+            // The others change nothing.
+            _ => answer::nothing(),
+        };
+        Ok((runtime, response))
     }
 
     fn document(operated: &Operated) -> Result<Node, Response> {
@@ -79,70 +94,32 @@ impl Deployment {
         Ok(answer::json(200, &overlay::shown(rule, operated.runtime.borrow().has_rule(name))))
     }
 
-    fn put_rule(
-        &self,
-        operated: &Operated,
-        caller: &str,
-        name: &str,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Response, Response> {
-        self.change(operated, now, &|runtime| {
-            let rule = overlay::rule(name, body, &operated.file, &runtime.rules, &crate::catalogue())
-                .map_err(|mistakes| does_not_fit(&mistakes))?;
-            runtime.put_rule(rule.clone()).map_err(refused)?;
-            Ok(runtime.done(now, caller, "rule_put", object(&mut [("rule", text(name)), ("content", rule)])))
-        })?;
-        let runtime = operated.runtime.borrow();
-        let rule = runtime.rules.iter().find(|rule| rule.word("name") == Some(name)).ok_or_else(no_rule)?;
-        let body = object(&mut [("generation", number(runtime.generation)), ("rule", overlay::shown(rule, true))]);
-        Ok(answer::json(200, &body))
-    }
-
-    fn remove_rule(&self, operated: &Operated, caller: &str, name: &str, now: Timestamp) -> Result<Response, Response> {
-        let is_of_file = || {
-            let document = overlay::laid_over(&operated.file, &[]).ok();
-            let rules = document.as_ref().and_then(|document| document.get("rules")).map(Node::entries);
-            rules.unwrap_or_default().iter().any(|rule| rule.word("name") == Some(name))
-        };
-        self.change(operated, now, &|runtime| {
-            if !runtime.has_rule(name) && is_of_file() {
-                let why = "This rule is the policy file's: put it with \"enabled\": false, or use a kill switch.";
-                return Err(answer::problem(409, why));
-            }
-            runtime.remove_rule(name).map_err(refused)?;
-            // What does not fit the file now need not fit without this rule either.
-            if operated.misfit.borrow().is_empty() {
-                overlay::compiled(&operated.file, &runtime.rules, &crate::catalogue())
-                    .map_err(|mistakes| answer::mistakes(409, "Without this rule the others do not fit.", &mistakes))?;
-            }
-            Ok(runtime.done(now, caller, "rule_removed", object(&mut [("rule", text(name))])))
-        })?;
-        Ok(answer::nothing())
-    }
-
-    fn give(&self, operated: &Operated, caller: &str, body: &[u8], now: Timestamp) -> Result<Response, Response> {
+    fn give(&self, by: &Author<'_>, runtime: &mut Runtime, body: &[u8]) -> Result<Response, Response> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|_| answer::problem(503, "The host gives no random bytes."))?;
-        let giving = Giving { admin: caller, random, now };
         let engine = self.engine();
+        let giving = Giving { admin: by.caller, random, now: by.now };
         let grant = Grant::read(body, engine.policy(), &crate::catalogue(), giving)
             .map_err(|mistakes| answer::mistakes(422, "The override does not fit.", &mistakes))?;
-        self.change(operated, now, &|runtime| {
-            runtime.give(grant.clone()).map_err(refused)?;
-            Ok(runtime.done(now, caller, "override_given", grant.shown(now)))
-        })?;
-        let mut response = answer::json(201, &grant.shown(now));
+        runtime.give(grant.clone()).map_err(refused)?;
+        by.note(runtime, "override_given", grant.shown(by.now));
+        let mut response = answer::json(201, &grant.shown(by.now));
         let path = format!("{}/v1/overrides/{}", engine.policy().admin_api.path, grant.id);
         response.headers.push(("location".into(), path));
         Ok(response)
     }
 
-    fn revoke(&self, operated: &Operated, caller: &str, id: &str, now: Timestamp) -> Result<Response, Response> {
-        self.change(operated, now, &|runtime| {
-            runtime.revoke(id, now).map_err(refused)?;
-            Ok(runtime.done(now, caller, "override_revoked", object(&mut [("override_id", text(id))])))
-        })?;
+    fn reset(&self, by: &Author<'_>, runtime: &mut Runtime, rule: &str) -> Result<Response, Response> {
+        runtime.reset(self.baseline(rule, by.now).ok_or_else(no_rule)?);
+        by.note(runtime, "metrics_reset", object(&mut [("rule", text(rule))]));
+        Ok(self.metrics(runtime, Some(rule)))
+    }
+
+    /// It is noted before it is done: nothing is cleared that the audit log does not know.
+    fn note_clearing(&self, by: &Author<'_>, runtime: &mut Runtime, place: &Place) -> Result<Response, Response> {
+        let look = self.engine().counter(place, by.now).map_err(|mistakes| does_not_fit(&mistakes))?;
+        let key = look.acquire.subjects.first().map_or(Node::Null, explain::key);
+        by.note(runtime, "counter_cleared", object(&mut [("rule", text(&place.rule)), ("key", key)]));
         Ok(answer::nothing())
     }
 
@@ -164,15 +141,6 @@ impl Deployment {
         Ok(overrides(fitting.into_iter(), Some(is_admin), now))
     }
 
-    fn reset(&self, operated: &Operated, caller: &str, rule: &str, now: Timestamp) -> Result<Response, Response> {
-        let baseline = self.baseline(rule, now).ok_or_else(no_rule)?;
-        self.change(operated, now, &|runtime| {
-            runtime.reset(baseline.clone());
-            Ok(runtime.done(now, caller, "metrics_reset", object(&mut [("rule", text(rule))])))
-        })?;
-        Ok(self.metrics(operated, Some(rule)))
-    }
-
     fn look(&self, look: &Result<Look, Mistakes>) -> Result<Response, Response> {
         let look = look.as_ref().map_err(does_not_fit)?;
         Ok(answer::json(200, &self.looked(look)?))
@@ -185,9 +153,9 @@ impl Deployment {
         Ok(engine.shown(look, &reply))
     }
 
-    fn clear(&self, caller: &str, place: &Place, now: Timestamp) -> Result<Response, Response> {
+    fn clear(&self, place: &Place, now: Timestamp) -> Result<Response, Response> {
         let look = self.engine().counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
-        Ok(self.cleared(caller, place, &look, now))
+        Ok(self.cleared(&look))
     }
 
     /// What a call asks the fleet's store for; `None` where it needs none, or does not fit.
@@ -201,19 +169,13 @@ impl Deployment {
         .filter(|look| !look.acquire.cells.is_empty())
     }
 
-    /// Clears this proxy's own cell, and notes that a counter was cleared.
-    pub(crate) fn cleared(&self, caller: &str, place: &Place, look: &Look, now: Timestamp) -> Response {
-        let engine = self.engine();
-        let Some(operated) = &self.operated else { return answer::unauthorized() };
-        if !self.table.clear(&engine, &look.acquire, &self.counters) {
-            return answer::problem(503, "The counter changed under every try.");
+    /// Clears this proxy's own cell.
+    pub(crate) fn cleared(&self, look: &Look) -> Response {
+        if self.table.clear(&self.engine(), &look.acquire, &self.counters) {
+            answer::nothing()
+        } else {
+            answer::problem(503, "The counter changed under every try.")
         }
-        let key = look.acquire.subjects.first().map_or(Node::Null, explain::key);
-        let noted = self.change(operated, now, &|runtime| {
-            let detail = object(&mut [("rule", text(&place.rule)), ("key", key.clone())]);
-            Ok(runtime.done(now, caller, "counter_cleared", detail))
-        });
-        noted.map_or_else(|refusal| refusal, |()| answer::nothing())
     }
 
     fn status(&self, operated: &Operated) -> Node {
@@ -242,6 +204,7 @@ impl Deployment {
                     ("applied", Node::Boolean(misfit.is_empty())),
                     ("misfit", words(misfit.iter().map(String::as_str).collect())),
                     ("overrides", number(runtime.grants.len().try_into().unwrap_or(u64::MAX))),
+                    ("in_step", operated.spread.as_ref().map_or(Node::Null, |_| Node::Boolean(operated.is_in_step()))),
                 ]),
             ),
             (
@@ -269,6 +232,56 @@ impl Deployment {
             ("capabilities", words(CAPABILITIES.to_vec())),
         ])
     }
+}
+
+/// Who changes something, and when.
+struct Author<'a> {
+    operated: &'a Operated,
+    caller: &'a str,
+    now: Timestamp,
+}
+
+impl Author<'_> {
+    fn note(&self, runtime: &mut Runtime, action: &str, detail: Node) {
+        runtime.done(self.now, self.caller, action, detail);
+    }
+}
+
+fn put_rule(by: &Author<'_>, runtime: &mut Runtime, name: &str, body: &[u8]) -> Result<Response, Response> {
+    let rule = overlay::rule(name, body, &by.operated.file, &runtime.rules, &crate::catalogue())
+        .map_err(|mistakes| does_not_fit(&mistakes))?;
+    let shown = overlay::shown(&rule, true);
+    runtime.put_rule(rule.clone()).map_err(refused)?;
+    by.note(runtime, "rule_put", object(&mut [("rule", text(name)), ("content", rule)]));
+    let body = object(&mut [("generation", number(runtime.generation)), ("rule", shown)]);
+    Ok(answer::json(200, &body))
+}
+
+fn remove_rule(by: &Author<'_>, runtime: &mut Runtime, name: &str) -> Result<Response, Response> {
+    let file = &by.operated.file;
+    let is_of_file = || {
+        let document = overlay::laid_over(file, &[]).ok();
+        let rules = document.as_ref().and_then(|document| document.get("rules")).map(Node::entries);
+        rules.unwrap_or_default().iter().any(|rule| rule.word("name") == Some(name))
+    };
+    if !runtime.has_rule(name) && is_of_file() {
+        let why = "This rule is the policy file's: put it with \"enabled\": false, or use a kill switch.";
+        return Err(answer::problem(409, why));
+    }
+    runtime.remove_rule(name).map_err(refused)?;
+    // What does not fit the file now need not fit without this rule either.
+    if by.operated.misfit.borrow().is_empty() {
+        overlay::compiled(file, &runtime.rules, &crate::catalogue())
+            .map_err(|mistakes| answer::mistakes(409, "Without this rule the others do not fit.", &mistakes))?;
+    }
+    by.note(runtime, "rule_removed", object(&mut [("rule", text(name))]));
+    Ok(answer::nothing())
+}
+
+fn revoke(by: &Author<'_>, runtime: &mut Runtime, id: &str) -> Result<Response, Response> {
+    runtime.revoke(id, by.now).map_err(refused)?;
+    by.note(runtime, "override_revoked", object(&mut [("override_id", text(id))]));
+    Ok(answer::nothing())
 }
 
 fn overrides<'g>(grants: impl Iterator<Item = &'g Grant>, is_admin: Option<bool>, now: Timestamp) -> Response {

@@ -71,10 +71,13 @@ impl Operated {
         }
         for _ in 0..8 {
             let (mut trail, cas) = self.failed_logins();
-            let entry = trail.append(now, "unknown", LOGIN_FAILED, object(&mut [("ip_address", text(&address))]));
+            trail.append(now, "unknown", LOGIN_FAILED, object(&mut [("ip_address", text(&address))]));
             let bytes = trail.stored().to_json();
             if host::set_shared(&self.key(b'L'), bytes.as_bytes(), cas).is_ok() {
-                return host::log(Level::Warn, &entry.line());
+                if let Some(entry) = trail.last() {
+                    host::log(Level::Warn, &entry.line());
+                }
+                return;
             }
         }
     }

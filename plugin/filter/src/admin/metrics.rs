@@ -5,21 +5,19 @@ use tidegate_engine::admin::{answer, number, object};
 use tidegate_engine::policy::Node;
 use tidegate_engine::{Response, Timestamp};
 
-use super::Operated;
 use crate::counters::VERDICTS;
 use crate::root::Deployment;
 use crate::violations::Merged;
 
 impl Deployment {
-    /// One rule's metrics, or all.
-    pub(super) fn metrics(&self, operated: &Operated, only: Option<&str>) -> Response {
+    /// One rule's metrics, or all, since the resets that `runtime` knows of.
+    pub(super) fn metrics(&self, runtime: &Runtime, only: Option<&str>) -> Response {
         let engine = self.engine();
-        let runtime = operated.runtime.borrow();
         let violations = self.violations.as_ref().map(|violations| violations.borrow().merged(&runtime.baselines));
         let mut shown = Vec::new();
         for (index, rule) in engine.policy().rules.iter().enumerate() {
             if only.is_none_or(|only| only == rule.name) {
-                let counts = self.counted(index, &rule.name, &runtime);
+                let counts = self.counted(index, &rule.name, runtime);
                 shown.push((rule.name.clone(), rule_metrics(&counts, &rule.name, violations.as_ref())));
             }
         }

@@ -1,9 +1,8 @@
-//! The state at run time in shared data: read whole, changed by compare-and-swap.
+//! The state at run time in shared data: read whole, replaced by compare-and-swap.
 
+use tidegate_engine::Response;
 use tidegate_engine::admin::answer;
-use tidegate_engine::admin::audit::Entry;
 use tidegate_engine::admin::runtime::{Refused, Runtime};
-use tidegate_engine::{Response, Timestamp};
 
 use super::Operated;
 use crate::host::{self, IF_ABSENT, Level, Status};
@@ -11,8 +10,8 @@ use crate::host::{self, IF_ABSENT, Level, Status};
 /// How often a change is tried again after somebody else was faster.
 const TRIES: u32 = 64;
 
-/// What is changed, and the notes of it; no notes, no change.
-pub(super) type Change<'c> = &'c dyn Fn(&mut Runtime) -> Result<Vec<Entry>, Response>;
+/// What follows a state, and what its author is told.
+pub(crate) type Draft = (Runtime, Response);
 
 impl Operated {
     /// The state as it is now, with its CAS number. What cannot be read is a state in which nothing was done.
@@ -29,32 +28,53 @@ impl Operated {
         (runtime, cas)
     }
 
-    /// Makes a change, and notes the grants that have ended with it. Every worker sees it at its next request.
+    /// Puts what follows the state of this proxy in its place. Every worker sees it at its next request.
     ///
     /// # Errors
-    /// The answer that says why it is not made.
-    pub(super) fn change(&self, now: Timestamp, change: Change<'_>) -> Result<(), Response> {
+    /// The answer that says why it is not done.
+    pub(super) fn change(&self, draft: &dyn Fn(Runtime) -> Result<Draft, Response>) -> Result<Response, Response> {
         for _ in 0..TRIES {
-            let (mut runtime, cas) = self.read_state();
-            let mut entries = runtime.expire(now);
-            entries.extend(change(&mut runtime)?);
-            if entries.is_empty() {
-                return Ok(());
-            }
-            let bytes = runtime.bytes().map_err(refused)?;
-            match host::set_shared(&self.key(b'A'), &bytes, cas) {
-                Ok(()) => {
-                    self.changes.add(1);
-                    for entry in &entries {
-                        host::log(Level::Info, &entry.line());
-                    }
-                    return Ok(());
-                }
+            let (known, cas) = self.read_state();
+            let (next, response) = draft(known.clone())?;
+            let bytes = next.bytes().map_err(refused)?;
+            match self.replace(&known, cas, &next, &bytes) {
+                Ok(()) => return Ok(response),
                 Err(Status::CAS_MISMATCH) => {}
                 Err(_) => break,
             }
         }
         Err(answer::problem(503, "The proxy's shared data did not take the change."))
+    }
+
+    /// Takes over the state that a fleet goes on with, where that is not this proxy's; its counting goes on.
+    pub(super) fn adopt(&self, next: &Runtime) {
+        for _ in 0..TRIES {
+            let (known, cas) = self.read_state();
+            if !next.supersedes(&known) {
+                return;
+            }
+            let mut next = next.clone();
+            next.keep_baselines(&known);
+            let Ok(bytes) = next.bytes() else {
+                return host::log(Level::Error, "the fleet's state is too large for this proxy");
+            };
+            if self.replace(&known, cas, &next, &bytes) != Err(Status::CAS_MISMATCH) {
+                return;
+            }
+        }
+    }
+
+    /// Tells the host's log what is new, once it is written.
+    fn replace(&self, known: &Runtime, cas: u32, next: &Runtime, bytes: &[u8]) -> Result<(), Status> {
+        if next.generation == known.generation && next.tag() == known.tag() {
+            return Ok(());
+        }
+        host::set_shared(&self.key(b'A'), bytes, cas)?;
+        self.changes.add(1);
+        for entry in next.trail.since(&known.trail) {
+            host::log(Level::Info, &entry.line());
+        }
+        Ok(())
     }
 }
 

@@ -52,7 +52,7 @@ impl Exchange {
     }
 
     /// Goes on with a request whose question was answered, or will not be.
-    pub(crate) fn answered(&mut self, answered: Answered) {
+    pub(super) fn answered(&mut self, answered: Answered) {
         let answered = match answered {
             Answered { asker: Asker::Operator(look), outcome, .. } => return self.looked(&look, outcome),
             answered => answered,

@@ -2,19 +2,23 @@
 
 use tidegate_engine::acquire::StoreError;
 use tidegate_engine::admin::answer;
-use tidegate_engine::admin::call::{Call, Place};
+use tidegate_engine::admin::call::Call;
 use tidegate_engine::admin::explain::Look;
+use tidegate_engine::redis::{Failure, StateAnswer};
 use tidegate_engine::{Header, Response, Timestamp};
 
 use super::{Exchange, State, collecting};
 use crate::abi::{AfterBody, AfterHeaders};
-use crate::admin::Admission;
+use crate::admin::{Admission, Draft};
 use crate::fleet::Charged;
 use crate::host::{self, Buffer};
 use crate::waiting::Seat;
 
 /// The longest body of a call.
 const LONGEST_BODY: usize = 65_536;
+
+/// How often a change is sent to the store, others being faster each time.
+const TRIES: u32 = 16;
 
 /// A call whose body is not whole yet.
 #[derive(Debug)]
@@ -29,9 +33,19 @@ pub(super) struct Calling {
 /// A call whose counters the fleet's store is asked for.
 #[derive(Debug)]
 pub(super) struct Looking {
+    /// They are to be cleared; otherwise they are only shown.
+    clears: bool,
+}
+
+/// A call whose change the fleet's store is to take.
+#[derive(Debug)]
+pub(super) struct Changing {
     caller: String,
-    /// The counter that is to be cleared; otherwise they are only shown.
-    clears: Option<Place>,
+    call: Call,
+    body: Vec<u8>,
+    tries: u32,
+    /// What the store was sent.
+    draft: Option<Draft>,
 }
 
 impl Exchange {
@@ -86,18 +100,29 @@ impl Exchange {
 
     /// Makes a call that is whole.
     fn make(&mut self, caller: String, call: Call, body: &[u8], lines: &[Header<'_>], now: Timestamp) -> AfterHeaders {
-        let elsewhere = self.deployment.fleet.as_ref().and_then(|_| self.deployment.look_of(&call, body, now));
-        let (Some(fleet), Some(look)) = (&self.deployment.fleet, elsewhere) else {
-            let response = self.deployment.call(&caller, call, body, now);
-            self.deployment.keep_ticking(now, false);
-            return self.respond(&response, "admin", lines);
-        };
-        let clears = if let Call::ClearCounter(place) = call { Some(place) } else { None };
+        if self.deployment.fleet.is_some() && call.writes() {
+            if !self.deployment.ask_state(self.id) {
+                return self.respond(&no_answer(), "admin", lines);
+            }
+            self.state =
+                State::Changing(Box::new(Changing { caller, call, body: body.to_vec(), tries: 0, draft: None }));
+            return AfterHeaders::Stop;
+        }
+        if let Some(look) = self.deployment.fleet.as_ref().and_then(|_| self.deployment.look_of(&call, body, now)) {
+            return self.look(look, false, lines);
+        }
+        let response = self.deployment.call(&caller, &call, body, now);
+        self.deployment.keep_ticking(now, false);
+        self.respond(&response, "admin", lines)
+    }
+
+    /// Asks the store for the counters that a call shows, or has it forget them.
+    fn look(&mut self, look: Look, clears: bool, lines: &[Header<'_>]) -> AfterHeaders {
         let engine = self.deployment.engine();
-        if !fleet.look(self.id, look, engine.policy(), clears.is_some()) {
+        if !self.deployment.fleet.as_ref().is_some_and(|fleet| fleet.look(self.id, look, engine.policy(), clears)) {
             return self.respond(&no_answer(), "admin", lines);
         }
-        self.state = State::Looking(Box::new(Looking { caller, clears }));
+        self.state = State::Looking(Looking { clears });
         AfterHeaders::Stop
     }
 
@@ -107,12 +132,65 @@ impl Exchange {
             return;
         }
         let State::Looking(looking) = core::mem::replace(&mut self.state, State::Answered) else { return };
-        let response = match (outcome, &looking.clears) {
-            (Err(StoreError), _) => no_answer(),
-            (Ok(charged), None) => answer::json(200, &self.deployment.engine().shown(look, &charged.reply())),
-            (Ok(_), Some(place)) => self.deployment.cleared(&looking.caller, place, look, host::now()),
+        let response = match outcome {
+            Err(StoreError) => no_answer(),
+            Ok(_) if looking.clears => self.deployment.cleared(look),
+            Ok(charged) => answer::json(200, &self.deployment.engine().shown(look, &charged.reply())),
         };
         self.respond(&response, "admin", &[]);
+    }
+
+    /// Goes on with a call that changes the fleet's state: sends the store what it makes of the state that is there, until
+    /// the store takes it.
+    pub(super) fn state_came(&mut self, came: Result<StateAnswer, Failure>) {
+        if !matches!(self.state, State::Changing(_)) || host::enter(self.id).is_err() {
+            return;
+        }
+        let State::Changing(mut changing) = core::mem::replace(&mut self.state, State::Answered) else { return };
+        let now = host::now();
+        let theirs = match (came, changing.draft.take()) {
+            (Ok(StateAnswer::Stored), Some((next, response))) => {
+                self.deployment.adopt(&next, now);
+                self.changed(&changing.call, &response, now);
+                return;
+            }
+            (Ok(StateAnswer::Other(theirs)), _) => Some(*theirs),
+            (Ok(_), _) => None,
+            (Err(_), None) => {
+                self.respond(&no_answer(), "admin", &[]);
+                return;
+            }
+            (Err(_), Some(_)) => {
+                let why = "The store does not answer: the audit log will show whether the change was made.";
+                self.respond(&answer::problem(503, why), "admin", &[]);
+                return;
+            }
+        };
+        changing.tries = changing.tries.saturating_add(1);
+        if changing.tries > TRIES {
+            let why = "Others changed the fleet's state at each try: nothing was changed.";
+            self.respond(&answer::problem(503, why), "admin", &[]);
+            return;
+        }
+        let Changing { caller, call, body, .. } = &*changing;
+        match self.deployment.send_change(self.id, theirs, (caller, call, body), now) {
+            Ok(draft) => {
+                changing.draft = Some(draft);
+                self.state = State::Changing(changing);
+            }
+            Err(refusal) => {
+                self.respond(&refusal, "admin", &[]);
+            }
+        }
+    }
+
+    /// Answers a call whose change is made; a counter that it clears is cleared now.
+    fn changed(&mut self, call: &Call, response: &Response, now: Timestamp) {
+        let clears = matches!(call, Call::ClearCounter(_));
+        match self.deployment.look_of(call, b"", now).filter(|_| clears) {
+            Some(look) => self.look(look, true, &[]),
+            None => self.respond(response, "admin", &[]),
+        };
     }
 
     /// Ends a call whose body never comes.

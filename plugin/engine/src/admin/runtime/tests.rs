@@ -49,9 +49,14 @@ fn grants_end_and_each_end_is_noted_once() {
     let mut runtime = full();
     let end = NOW + crate::time::Micros::from_secs(300);
     assert_eq!(runtime.next_expiry(), Some(end));
-    assert!(runtime.expire(Timestamp::from_micros(end.micros() - 1)).is_empty());
-    assert_eq!(runtime.expire(end).len(), 4);
-    assert!(runtime.expire(end).is_empty() && runtime.grants.is_empty());
+    let ended = |runtime: &mut Runtime, now| {
+        let before = runtime.generation;
+        runtime.expire(now);
+        runtime.generation - before
+    };
+    assert_eq!(ended(&mut runtime, Timestamp::from_micros(end.micros() - 1)), 0);
+    assert_eq!(ended(&mut runtime, end), 4);
+    assert!(ended(&mut runtime, end) == 0 && runtime.grants.is_empty());
     assert_eq!(runtime.generation, 5);
 }
 
@@ -96,4 +101,39 @@ proptest! {
         good.truncate(at);
         let _ = Runtime::read(&good);
     }
+}
+
+#[test]
+fn a_fleet_goes_on_with_the_state_in_which_more_was_done() {
+    let at = Timestamp::from_micros(1_795_000_000_000_000);
+    let done = |of: &Runtime, what: &str| {
+        let mut next = of.clone();
+        next.done(at, "ops", what, object(&mut []));
+        next
+    };
+    let nothing = Runtime::default();
+    let first = done(&nothing, "one");
+    let second = done(&first, "two");
+    assert!(first.supersedes(&nothing) && !nothing.supersedes(&first));
+    assert!(second.supersedes(&first) && !first.supersedes(&second));
+    assert!(!first.supersedes(&first.clone()));
+    // Two histories of one length: whoever holds one goes on with the other, which is the store's.
+    let other = done(&first, "other");
+    assert!(other.supersedes(&second) && second.supersedes(&other));
+    assert_ne!(other.tag(), second.tag());
+    assert_eq!(second.trail.since(&first.trail).len(), 1);
+    assert_eq!(second.trail.since(&nothing.trail), second.trail.since(&first.trail), "a new proxy is told the head");
+}
+
+#[test]
+fn every_proxy_counts_for_itself() {
+    let baseline =
+        |rule: &str, count| Baseline { rule: rule.to_owned(), at: Timestamp::default(), counts: vec![count] };
+    let mut ours = Runtime { baselines: vec![baseline("a", 1), baseline("b", 2)], ..Runtime::default() };
+    let mut next = Runtime::read(ours.to_spread().unwrap().as_bytes()).unwrap();
+    assert!(next.baselines.is_empty());
+    next.reset(baseline("a", 9));
+    next.keep_baselines(&ours);
+    ours.baselines = vec![baseline("a", 9), baseline("b", 2)];
+    assert_eq!(next.baselines, ours.baselines);
 }

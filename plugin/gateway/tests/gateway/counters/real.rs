@@ -9,7 +9,7 @@ use tidegate_engine::acquire::{Acquire, CellRequest, Outcome};
 use tidegate_engine::algorithm::{Algorithm, FIXED_WINDOW, LEAKY_BUCKET, Quota, SLIDING_WINDOW, TOKEN_BUCKET};
 use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::policy::Protocol;
-use tidegate_engine::redis::{Call, Conversation, Failure, Form, Lease, Outcomes, key, read};
+use tidegate_engine::redis::{Call, Conversation, Failure, Form, Lease, Outcomes, key, numbers, read};
 use tidegate_engine::{Micros, Timestamp};
 
 use super::Virtual;
@@ -38,7 +38,7 @@ fn acquire(users: &[&str], cells: Vec<CellRequest>) -> (Acquire, Vec<String>) {
 fn send(client: &mut Client, protocol: Protocol, call: &Call) -> Result<Vec<i64>, Failure> {
     let mut answer = |form| {
         let response = client.send("POST", "/", &[], call.body(protocol, form).as_bytes()).unwrap();
-        read(u32::from(response.status), &response.body)
+        read(u32::from(response.status), &response.body).and_then(|entries| numbers(&entries))
     };
     match answer(Form::Hash) {
         Err(Failure::NoScript) => answer(Form::Text),
