@@ -185,6 +185,14 @@ impl Deployment {
         let misfit = operated.misfit.borrow();
         let rules = runtime.rules.iter().filter_map(|rule| rule.word("name")).collect();
         let capacity = self.counters.table_capacity_bytes.value();
+        let mut state = vec![
+            ("rules".to_owned(), words(rules)),
+            ("wins".to_owned(), text("runtime")),
+            ("applied".to_owned(), Node::Boolean(misfit.is_empty())),
+            ("misfit".to_owned(), words(misfit.iter().map(String::as_str).collect())),
+            ("overrides".to_owned(), number(runtime.grants.len().try_into().unwrap_or(u64::MAX))),
+        ];
+        state.extend(operated.is_in_step().map(|is_in_step| ("in_step".to_owned(), Node::Boolean(is_in_step))));
         object(&mut [
             ("version", text(env!("CARGO_PKG_VERSION"))),
             (
@@ -196,17 +204,7 @@ impl Deployment {
                 ]),
             ),
             ("generation", number(runtime.generation)),
-            (
-                "runtime",
-                object(&mut [
-                    ("rules", words(rules)),
-                    ("wins", text("runtime")),
-                    ("applied", Node::Boolean(misfit.is_empty())),
-                    ("misfit", words(misfit.iter().map(String::as_str).collect())),
-                    ("overrides", number(runtime.grants.len().try_into().unwrap_or(u64::MAX))),
-                    ("in_step", operated.spread.as_ref().map_or(Node::Null, |_| Node::Boolean(operated.is_in_step()))),
-                ]),
-            ),
+            ("runtime", Node::Object(state)),
             (
                 "store",
                 object(&mut [

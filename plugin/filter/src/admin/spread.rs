@@ -55,10 +55,11 @@ impl Spread {
 }
 
 impl Operated {
-    /// Whether the store's state was seen within the last seconds by any VM of this proxy.
-    pub(super) fn is_in_step(&self) -> bool {
+    /// Whether any VM of this proxy has seen the store's state within the last seconds; `None` where there is no fleet.
+    pub(super) fn is_in_step(&self) -> Option<bool> {
+        self.spread.as_ref()?;
         let ([_, answered], _) = self.read_turn();
-        answered > 0 && host::steady().since(Timestamp::from_micros(answered)) <= IN_STEP
+        Some(answered > 0 && host::steady().since(Timestamp::from_micros(answered)) <= IN_STEP)
     }
 
     /// When the next look is due, and when the last was answered, in microseconds of the steady clock; with the CAS number.

@@ -16,6 +16,7 @@ mod operate;
 mod outage;
 mod proxies;
 mod room;
+mod spread;
 mod strategies;
 
 #[path = "../gateway/authority.rs"]

@@ -9,7 +9,7 @@ use crate::servers::Redis;
 use crate::skip;
 
 /// SHA-256 of `secret`.
-const SHA256: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+pub(crate) const SHA256: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
 #[test]
 fn a_counter_of_the_fleet_is_looked_at_and_cleared_on_any_proxy() {
