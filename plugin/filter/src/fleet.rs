@@ -8,7 +8,7 @@ mod leases;
 
 use core::cell::{Cell, RefCell};
 
-use tidegate_engine::acquire::{Acquire, Outcome, Reply, StoreError};
+use tidegate_engine::acquire::{Acquire, Outcome, Reply};
 use tidegate_engine::admin::explain::Look;
 use tidegate_engine::identity::Subject;
 use tidegate_engine::policy::{Node, Policy, Redis};
@@ -45,6 +45,8 @@ pub(crate) struct Fleet {
     /// The headers of every call.
     headers: Vec<(&'static str, Vec<u8>)>,
     breaker: RefCell<Breaker>,
+    /// What is asked to see whether a store that is left alone answers again: the cells of the call that it failed.
+    suspect: RefCell<Option<Call>>,
     calls: RefCell<Sorted<u32, Sent>>,
     /// In `lease` mode.
     leases: Option<RefCell<Leases>>,
@@ -125,8 +127,8 @@ enum Put {
     Sent,
     /// There is nothing more to ask.
     Over(Box<Question>),
-    /// The host has no room for the call.
-    NotSent(Box<Question>),
+    /// The host does not send the call.
+    NotSent(Box<Question>, Failure),
 }
 
 /// A question that is answered, or will not be.
@@ -134,7 +136,7 @@ enum Put {
 pub(crate) struct Answered {
     pub(crate) exchange: u32,
     pub(crate) asker: Asker,
-    pub(crate) outcome: Result<Charged, StoreError>,
+    pub(crate) outcome: Result<Charged, Failure>,
 }
 
 /// What the store has charged for a request: to be given back if it is never sent on.
@@ -153,8 +155,8 @@ pub(crate) enum Asked {
     Leased(Pending, Reply),
     /// The store fails, and is left alone.
     Spared(Pending),
-    /// The host has no room for another call, or no healthy host.
-    NoRoom(Pending),
+    /// The host does not send the call.
+    NotSent(Pending, Failure),
 }
 
 impl Asker {
@@ -183,6 +185,7 @@ impl Fleet {
         Self {
             headers,
             breaker: RefCell::new(Breaker::new(settings.breaker)),
+            suspect: RefCell::default(),
             calls: RefCell::default(),
             leases: settings.leases.then(RefCell::default),
             is_cluster: Cell::new(false),
@@ -228,10 +231,9 @@ impl Fleet {
         let question = Question { exchange, asker: Asker::Request(pending), keys, leases, talk, is_split };
         match self.put(Box::new(question), now, now) {
             Put::Sent => Asked::Waits,
-            Put::Over(question) | Put::NotSent(question) => match question.asker {
-                Asker::Request(pending) => Asked::NoRoom(pending),
-                Asker::Operator(_) => Asked::Waits,
-            },
+            // A request without cells never comes here.
+            Put::Over(question) => not_sent(*question, Failure::NoRoom),
+            Put::NotSent(question, why) => not_sent(*question, why),
         }
     }
 
@@ -274,10 +276,8 @@ impl Fleet {
     /// Tries a store again that was left alone for long enough, and gives back leases that nobody spends.
     pub(crate) fn tick(&self, now: Timestamp) {
         if self.breaker.borrow_mut().starts_probe(now) {
-            let call = Call::of_nothing();
-            if self.start(call, Purpose::Probe, self.settings.timeout, now).is_err() {
-                self.failed("no room for a call", now);
-            }
+            let call = self.suspect.borrow().clone().unwrap_or_else(Call::of_nothing);
+            let _ = self.start(call, Purpose::Probe, self.settings.timeout, now);
         }
         if let Some(leases) = &self.leases {
             let unspent = leases.borrow_mut().unspent(now);
@@ -301,30 +301,37 @@ impl Fleet {
             // The server has forgotten the script, or never knew it: scripts are not replicated.
             sent.form = Form::Text;
             return Some(match self.send(sent, now) {
-                Err(Sent { purpose: Purpose::Answer(question) | Purpose::Clear(question), .. }) => {
-                    Settled::Question(self.unanswered(*question))
+                Err((Sent { purpose: Purpose::Answer(question) | Purpose::Clear(question), .. }, why)) => {
+                    Settled::Question(self.unanswered(*question, why))
                 }
-                Err(Sent { purpose: Purpose::Errand(errand), .. }) => Settled::Errand(errand, entries),
+                Err((Sent { purpose: Purpose::Errand(errand), .. }, why)) => Settled::Errand(errand, Err(why)),
                 _ => Settled::Nothing,
             });
         }
         if let Purpose::Errand(errand) = sent.purpose {
             return Some(Settled::Errand(errand, entries));
         }
-        self.latency.set(now.since(sent.since).0);
         let numbers = entries.and_then(|entries| redis::numbers(&entries));
-        if let Purpose::Answer(question) = sent.purpose {
-            let answered = self.go_on(question, numbers, sent.since, now, fingerprint);
+        let Sent { since, call, purpose, .. } = sent;
+        self.latency.set(now.since(since).0);
+        if let Purpose::Answer(question) = purpose {
+            let answered = self.go_on(question, numbers, &call, since, now, fingerprint);
             return Some(answered.map_or(Settled::Nothing, Settled::Question));
         }
         match &numbers {
             Ok(_) => self.worked(),
-            Err(failure) => self.failed(failure.as_str(), now),
+            // Words of a store that is there, about these cells alone.
+            Err(Failure::CrossSlot | Failure::Refused("WRONGTYPE" | "TIDEGATE"))
+                if matches!(purpose, Purpose::Probe) =>
+            {
+                self.worked();
+            }
+            Err(failure) => self.failed(*failure, &call, now),
         }
-        let Purpose::Clear(question) = sent.purpose else { return Some(Settled::Nothing) };
+        let Purpose::Clear(question) = purpose else { return Some(Settled::Nothing) };
         let Question { exchange, asker, keys, .. } = *question;
         let outcomes = Outcomes { outcome: Outcome::Granted, cells: Vec::new() };
-        let outcome = numbers.map(|_| Charged { keys, outcomes }).map_err(|_| StoreError);
+        let outcome = numbers.map(|_| Charged { keys, outcomes });
         Some(Settled::Question(Answered { exchange, asker, outcome }))
     }
 
@@ -333,6 +340,7 @@ impl Fleet {
         &self,
         mut question: Box<Question>,
         numbers: Result<Vec<i64>, Failure>,
+        call: &Call,
         since: Timestamp,
         now: Timestamp,
         fingerprint: impl Fn(&Subject) -> u64,
@@ -349,12 +357,12 @@ impl Fleet {
             numbers => numbers.and_then(|numbers| talk.take(&numbers, acquire, leases)),
         };
         if let Err(failure) = taken {
-            self.failed(failure.as_str(), now);
-            return Some(self.unanswered(*question));
+            self.failed(failure, call, now);
+            return Some(self.unanswered(*question, failure));
         }
         match self.put(question, since, now) {
             Put::Sent => None,
-            Put::NotSent(question) => Some(self.unanswered(*question)),
+            Put::NotSent(question, why) => Some(self.unanswered(*question, why)),
             Put::Over(question) => {
                 self.worked();
                 let Question { exchange, asker, keys, talk, .. } = *question;
@@ -370,11 +378,11 @@ impl Fleet {
     }
 
     /// Ends a question without an answer; what a part of it has charged goes back.
-    fn unanswered(&self, question: Question) -> Answered {
+    fn unanswered(&self, question: Question, why: Failure) -> Answered {
         let Question { exchange, asker, keys, talk, .. } = question;
         let returned = talk.returned(asker.acquire(), &keys);
         self.refund(&Call::refunds(&returned, self.is_cluster.get()));
-        Answered { exchange, asker, outcome: Err(StoreError) }
+        Answered { exchange, asker, outcome: Err(why) }
     }
 
     /// Sends a question's next call.
@@ -384,7 +392,7 @@ impl Fleet {
         let purpose = Purpose::Answer(question);
         let sent = Sent { since, within: self.settings.timeout, call, form: Form::Hash, purpose };
         match self.send(sent, now) {
-            Err(Sent { purpose: Purpose::Answer(question), .. }) => Put::NotSent(question),
+            Err((Sent { purpose: Purpose::Answer(question), .. }, why)) => Put::NotSent(question, why),
             _ => Put::Sent,
         }
     }
@@ -406,13 +414,13 @@ impl Fleet {
     }
 
     /// Sends what was not asked before.
-    fn start(&self, call: Call, purpose: Purpose, within: Micros, now: Timestamp) -> Result<(), Sent> {
+    fn start(&self, call: Call, purpose: Purpose, within: Micros, now: Timestamp) -> Result<(), (Sent, Failure)> {
         self.send(Sent { since: now, within, call, form: Form::Hash, purpose }, now)
     }
 
     /// Sends a call; gives it back where the host does not. It may take what is left of its time since the question was
     /// put.
-    fn send(&self, sent: Sent, now: Timestamp) -> Result<(), Sent> {
+    fn send(&self, sent: Sent, now: Timestamp) -> Result<(), (Sent, Failure)> {
         let left = sent.within.saturating_sub(now.since(sent.since)).millis_ceil().max(1);
         let timeout = u32::try_from(left).unwrap_or(u32::MAX);
         let body = sent.call.body(self.settings.protocol, sent.form);
@@ -422,11 +430,9 @@ impl Fleet {
                 Ok(())
             }
             Err(status) => {
-                self.count(NOT_SENT);
-                if status == Status::BAD_ARGUMENT {
-                    self.failed("no such cluster in the proxy", now);
-                }
-                Err(sent)
+                let why = if status == Status::BAD_ARGUMENT { Failure::NoCluster } else { Failure::NoRoom };
+                self.failed(why, &sent.call, now);
+                Err((sent, why))
             }
         }
     }
@@ -441,11 +447,19 @@ impl Fleet {
     }
 
     /// Notes a call that failed; says so when that is enough to leave the store alone.
-    fn failed(&self, why: &str, now: Timestamp) {
-        self.count(FAILED);
-        if self.breaker.borrow_mut().failed(now) {
+    fn failed(&self, why: Failure, call: &Call, now: Timestamp) {
+        let is_room = why == Failure::NoRoom;
+        self.count(if is_room { NOT_SENT } else { FAILED });
+        let mut state = self.breaker.borrow_mut();
+        // A full proxy is no failed store; but a try that found no room is over.
+        if is_room && state.is_closed() {
+            return;
+        }
+        if state.failed(now) {
             self.healthy.set(0);
+            *self.suspect.borrow_mut() = Some(call.to_probe());
             let breaker = &self.settings.breaker;
+            let why = why.as_str();
             host::log(
                 Level::Error,
                 &format!(
@@ -465,11 +479,24 @@ impl Fleet {
     }
 }
 
+/// A question that is not put.
+fn not_sent(question: Question, why: Failure) -> Asked {
+    match question.asker {
+        Asker::Request(pending) => Asked::NotSent(pending, why),
+        Asker::Operator(_) => Asked::Waits,
+    }
+}
+
 /// Reads the answer to a call. A reset answers without headers.
 fn read(header_count: u32, longest: usize) -> Result<Vec<Node>, Failure> {
     let map = if header_count == 0 { None } else { Headers::of(Map::CallResponseHeaders).ok() };
     let lines = map.as_ref().map(Headers::lines).unwrap_or_default();
     let status = lines.iter().find(|(name, _)| *name == b":status").map(|(_, value)| *value).unwrap_or_default();
     let status = core::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
+    // Envoy's own answer, for want of a stream: an upstream's has this service time, whatever else it says.
+    let has = |wanted: &[u8]| lines.iter().any(|(name, _)| *name == wanted);
+    if has(b"x-envoy-overloaded") && !has(b"x-envoy-upstream-service-time") {
+        return Err(Failure::NoRoom);
+    }
     redis::read(status, &host::buffer(Buffer::CallResponseBody, longest).unwrap_or_default())
 }

@@ -93,6 +93,20 @@ impl Call {
         Self::empty("probe")
     }
 
+    /// A probe of what this call asked for, where it asked for cells: it names the same keys, so in a Cluster it reaches the
+    /// same node.
+    #[must_use]
+    pub fn to_probe(&self) -> Self {
+        if !core::ptr::eq(self.script, &raw const ACQUIRE) {
+            return Self::of_nothing();
+        }
+        let mut probe = self.clone();
+        if let Some(purpose) = probe.arguments.first_mut() {
+            "probe".clone_into(purpose);
+        }
+        probe
+    }
+
     fn empty(purpose: &str) -> Self {
         Self { script: &ACQUIRE, keys: Vec::new(), arguments: vec![purpose.to_owned()] }
     }

@@ -15,6 +15,10 @@ pub enum Failure {
     Status(u32),
     /// No answer of the script: half of one, HTML, wrong types, numbers out of their range, too long.
     Garbage,
+    /// The proxy had no room for the call: the store was not asked, and may be well.
+    NoRoom,
+    /// The proxy has no such cluster.
+    NoCluster,
 }
 
 /// The codes that are told apart. All of them mean that nothing is charged but `TIMEOUT`, `UNREACHABLE` and `BUSY`, after
@@ -55,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// One word for a log, a metric's label or a status page.
+    /// A word or a few for a log.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::NoScript => "NOSCRIPT",
@@ -63,6 +67,8 @@ impl Failure {
             Self::Refused(code) => code,
             Self::Status(_) => "STATUS",
             Self::Garbage => "GARBAGE",
+            Self::NoRoom => "NOROOM",
+            Self::NoCluster => "no such cluster in the proxy",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A request's question on its way to the counters: this proxy's own at once, the fleet's store by a callout while the
 //! request stands still, and this proxy's own again where that store fails.
 
-use tidegate_engine::acquire::{Reply, StoreError};
+use tidegate_engine::acquire::Reply;
 use tidegate_engine::identity::Subject;
 use tidegate_engine::policy::OnStoreError;
+use tidegate_engine::redis::Failure;
 use tidegate_engine::{Decision, Header, Pending, Request, Step, Timestamp};
 
 use super::{Exchange, State, metadata};
@@ -76,7 +77,7 @@ impl Exchange {
                 self.charged_elsewhere = Some(charged);
                 self.deployment.decided(pending, reply)
             }
-            Err(StoreError) => self.deployment.decide_without_store(pending, None),
+            Err(why) => self.deployment.decide_unasked(pending, why),
         };
         let map = Headers::of(Map::RequestHeaders);
         let lines = map.as_ref().map(Headers::lines).unwrap_or_default();
@@ -120,8 +121,7 @@ impl Deployment {
             fleet::Asked::Waits => return Asked::Elsewhere { collects },
             fleet::Asked::Leased(pending, reply) => self.decided(pending, reply),
             fleet::Asked::Spared(pending) => self.decide_without_store(pending, None),
-            // A full proxy is no failed store: what a client can bring about must not lift a limit.
-            fleet::Asked::NoRoom(pending) => self.decide_without_store(pending, Some(OnStoreError::Local)),
+            fleet::Asked::NotSent(pending, why) => self.decide_unasked(pending, why),
         }))
     }
 
@@ -148,6 +148,11 @@ impl Deployment {
             Step::Done(decision) => decision,
             Step::Pending(pending) => self.decide_here(pending),
         }
+    }
+
+    /// Decides without an answer. A full proxy is no failed store: what a client can bring about must not lift a limit.
+    fn decide_unasked(&self, pending: Pending, why: Failure) -> Decision {
+        self.decide_without_store(pending, (why == Failure::NoRoom).then_some(OnStoreError::Local))
     }
 
     /// Decides as the rules say for a store that fails; `instead` stands in for what they say.

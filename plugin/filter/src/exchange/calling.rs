@@ -1,6 +1,5 @@
 //! A request to the admin API on its way: whose it is and what it calls, while its body is read.
 
-use tidegate_engine::acquire::StoreError;
 use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::Call;
 use tidegate_engine::admin::explain::Look;
@@ -127,13 +126,13 @@ impl Exchange {
     }
 
     /// Answers a call with the counters that the store gave.
-    pub(super) fn looked(&mut self, look: &Look, outcome: Result<Charged, StoreError>) {
+    pub(super) fn looked(&mut self, look: &Look, outcome: Result<Charged, Failure>) {
         if !matches!(self.state, State::Looking(_)) || host::enter(self.id).is_err() {
             return;
         }
         let State::Looking(looking) = core::mem::replace(&mut self.state, State::Answered) else { return };
         let response = match outcome {
-            Err(StoreError) => no_answer(),
+            Err(_) => no_answer(),
             Ok(_) if looking.clears => self.deployment.cleared(look),
             Ok(charged) => answer::json(200, &self.deployment.engine().shown(look, &charged.reply())),
         };

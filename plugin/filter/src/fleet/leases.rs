@@ -83,7 +83,7 @@ impl Leases {
     ) -> Option<Reply> {
         let keys: Vec<Key> = acquire.cells.iter().map(|cell| key(acquire, cell, fingerprint)).collect::<Option<_>>()?;
         let pays = |(key, cell): (&Key, &CellRequest)| {
-            let held = self.held.get(key).filter(|held| held.until > now);
+            let held = self.held.get(key).filter(|held| held.is_live(now));
             cell.cost > 0 && held.is_some_and(|held| held.units >= cell.cost)
         };
         if keys.is_empty() || !keys.iter().zip(&acquire.cells).all(pays) {
@@ -121,8 +121,11 @@ impl Leases {
         fingerprint: &impl Fn(&Subject) -> u64,
         now: Timestamp,
     ) -> Lease {
-        let known = key(acquire, cell, fingerprint).and_then(|key| self.held.get_mut(&key));
-        let Some(held) = known.filter(|held| cell.cost > 0 && (held.units < cell.cost || held.until <= now)) else {
+        let mut known = key(acquire, cell, fingerprint).and_then(|key| self.held.get_mut(&key));
+        if let Some(held) = known.as_mut().filter(|held| held.asked > now) {
+            (held.units, held.asked, held.touched) = (0, now, now);
+        }
+        let Some(held) = known.filter(|held| cell.cost > 0 && (held.units < cell.cost || !held.is_live(now))) else {
             // Not known yet, or another of the request's cells is what must be asked for.
             return Lease::of(cell, cell.cost, cell.cost);
         };
@@ -196,6 +199,11 @@ impl Leases {
 }
 
 impl Held {
+    /// A clock that has stepped back makes a lease void: it would live longer than was charged for.
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.asked <= now && now < self.until
+    }
+
     fn new(name: &str, request: &CellRequest, asked: Timestamp) -> Self {
         Self {
             units: 0,
