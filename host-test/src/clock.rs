@@ -12,11 +12,13 @@ use std::time::Duration;
 pub struct Clock {
     wall: Cell<u64>,
     steady: Cell<u64>,
+    /// How far what plugins read of the steady clock is from what it says.
+    skew: Cell<i64>,
 }
 
 impl Clock {
     pub(crate) fn starting_at(micros: u64) -> Self {
-        Self { wall: Cell::new(micros), steady: Cell::new(0) }
+        Self { wall: Cell::new(micros), steady: Cell::new(0), skew: Cell::new(0) }
     }
 
     /// Wall time, microseconds since the Unix epoch.
@@ -32,6 +34,17 @@ impl Clock {
     /// Steady time, microseconds since the host was built.
     pub fn steady_micros(&self) -> u64 {
         self.steady.get()
+    }
+
+    /// Has plugins read a steady clock that is so many microseconds ahead, or behind, from now on. No real one steps; a
+    /// plugin must survive one that does. Timers do not care.
+    pub fn skew_steady(&self, micros: i64) {
+        self.skew.set(micros);
+    }
+
+    /// What plugins read of the steady clock.
+    pub(crate) fn shown_steady_micros(&self) -> u64 {
+        self.steady.get().saturating_add_signed(self.skew.get())
     }
 
     /// Moves both clocks to where the steady one reads `steady` (never back).
