@@ -22,6 +22,8 @@ mod leaving;
 mod local;
 #[path = "store/played.rs"]
 mod played;
+#[path = "store/state.rs"]
+mod state;
 #[path = "with_wasm/tidegate.rs"]
 #[allow(unused_macros, unused_imports)]
 mod tidegate;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tidegate_host_test::{Answer, Callout, Host, LogLevel, PluginId, Request, Response, Stream};
-use xtask::envoy::fetch::hex_sha256;
+use serde_json::json;
+use tidegate_host_test::{Answer, Callout, Host, LogLevel, PluginId, Response, Stream};
 
 use crate::tidegate;
 
@@ -16,8 +15,6 @@ pub(crate) const NOW: i64 = 1_795_000_000_123_456;
 /// What the script says of a cell: wait, units charged, remaining, time to like new, the lease's life.
 pub(crate) type Cell = [i64; 5];
 
-const TOKEN: &str = "read-token-51aa";
-
 /// A proxy that asks the store.
 pub(crate) struct Proxy {
     pub(crate) host: Host,
@@ -26,11 +23,9 @@ pub(crate) struct Proxy {
 
 /// A policy of these rules over a store with further members, each after a comma. A request waits 20 ms at most.
 pub(crate) fn policy(store: &str, rules: &[String]) -> String {
-    let token = hex_sha256(TOKEN.as_bytes());
     let settings = format!(
         r#""store": {{"type": "redis", "cluster": "redis", "authority": "gateway", "protocol": "upstash",
-            "token": "s3cret", "max_keys": 1024{store}}},
-        "admin_api": {{"tokens": [{{"name": "eyes", "role": "read", "sha256": "{token}"}}]}},"#
+            "token": "s3cret", "max_keys": 1024{store}}},"#
     );
     tidegate::with_settings(&settings, &rules.join(","))
 }
@@ -128,13 +123,6 @@ impl Proxy {
 
     pub(crate) fn is_healthy(&self) -> bool {
         self.host.metrics().gauge("tidegate.default.store_healthy") == Some(1)
-    }
-
-    /// The `store` of `/v1/status`.
-    pub(crate) fn status(&self) -> Value {
-        let call = Request::get("/.tidegate/v1/status").header("authorization", format!("Bearer {TOKEN}"));
-        let response = self.host.request(0, &self.id, call).response().unwrap();
-        serde_json::from_slice::<Value>(&response.body).unwrap()["store"].clone()
     }
 
     /// The plugin's log lines that speak of the store.

@@ -1,0 +1,308 @@
+//! What admin APIs change, as a proxy shares it with its fleet: who looks at the store and when, whose history goes on, and
+//! what a caller is told. The test plays `state.lua`.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidegate_engine::admin::audit;
+use tidegate_host_test::{Answer, Callout, LogLevel, Request, Stream};
+use xtask::envoy::fetch::hex_sha256;
+
+use crate::played::{MS, Proxy, answer, policy, proxy_of};
+use crate::tidegate;
+
+const TOKEN: &str = "write-token-51aa";
+const WORKERS: usize = 4;
+const SECOND: Duration = Duration::from_secs(1);
+const KEY: &str = "tg1:{default:s}:state";
+
+/// What the store holds.
+#[derive(Default)]
+struct Store(RefCell<(String, String)>);
+
+impl Store {
+    /// What the script answers.
+    fn run(&self, call: &Callout) -> Answer {
+        let words = words(call);
+        assert_eq!((words[2].as_str(), words[3].as_str()), ("1", KEY));
+        let mut held = self.0.borrow_mut();
+        let result = match (held.0 == words[4], words.get(5)) {
+            (false, _) => json!([1, held.1]),
+            (true, None) => json!([0]),
+            (true, Some(tag)) => {
+                *held = (tag.clone(), words[6].clone());
+                json!([2])
+            }
+        };
+        answer(200, json!({ "result": result }).to_string())
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.0.borrow().1).unwrap()
+    }
+}
+
+fn words(call: &Callout) -> Vec<String> {
+    serde_json::from_slice(&call.body).unwrap()
+}
+
+/// A proxy of the fleet of one store, with an admin API.
+fn proxy() -> Option<Proxy> {
+    let token = hex_sha256(TOKEN.as_bytes());
+    let api =
+        format!(r#""admin_api": {{"tokens": [{{"name": "ops", "role": "write", "sha256": "{token}"}}]}}, "store":"#);
+    let rules = [tidegate::rule("each", "per_user", 1, 86_400, r#", "on_store_error": "deny""#)];
+    proxy_of(WORKERS, &policy(r#", "breaker": {"failures": 1, "open_ms": 60000}"#, &rules).replace(r#""store":"#, &api))
+}
+
+fn call(at: &Proxy, worker: usize, method: &str, path: &str, body: &Value) -> Stream {
+    let mut request =
+        Request::new(method, &format!("/.tidegate{path}")).header("authorization", format!("Bearer {TOKEN}"));
+    if !body.is_null() {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    at.host.request(worker, &at.id, request)
+}
+
+fn get(at: &Proxy, path: &str) -> Value {
+    json_of(&call(at, 1, "GET", path, &Value::Null))
+}
+
+fn json_of(stream: &Stream) -> Value {
+    serde_json::from_slice(&stream.response().unwrap().body).unwrap()
+}
+
+fn give(at: &Proxy, worker: usize, user: &str, minutes: u64) -> Stream {
+    let what = json!({"target_user_id": user, "reason": "testing", "duration_minutes": minutes, "unlimited": true});
+    call(at, worker, "POST", "/v1/overrides", &what)
+}
+
+/// Answers all calls that are out, and those that follow, from a store; returns how many there were.
+fn answered(at: &Proxy, store: &Store) -> usize {
+    let mut count = 0;
+    loop {
+        let calls = at.host.callouts();
+        if calls.is_empty() {
+            return count;
+        }
+        for call in calls {
+            at.host.answer(&call, store.run(&call));
+            count += 1;
+        }
+    }
+}
+
+/// A second of proxies whose store answers.
+fn second(store: &Store, proxies: &[&Proxy]) -> usize {
+    for at in proxies {
+        at.host.advance(SECOND);
+    }
+    proxies.iter().map(|at| answered(at, store)).sum()
+}
+
+fn overrides(at: &Proxy) -> usize {
+    get(at, "/v1/overrides")["overrides"].as_array().unwrap().len()
+}
+
+#[test]
+fn one_vm_of_each_proxy_looks_once_a_second() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    for _ in 0..10 {
+        at.host.advance(SECOND);
+        let calls = at.host.callouts();
+        assert_eq!(calls.len(), 1, "one of {WORKERS} workers and the main thread");
+        assert_eq!((calls[0].timeout_ms, words(&calls[0])[4].as_str()), (1_000, ""), "{:?}", words(&calls[0]));
+        at.host.answer(&calls[0], store.run(&calls[0]));
+    }
+    assert_eq!(get(&at, "/v1/status")["runtime"]["in_step"], json!(true));
+    // A call without an answer: the next look comes all the same, and three seconds later it is said.
+    at.host.advance(4 * SECOND);
+    assert_eq!(get(&at, "/v1/status")["runtime"]["in_step"], json!(false));
+    assert_eq!(second(&store, &[&at]), 1);
+    assert_eq!(get(&at, "/v1/status")["runtime"]["in_step"], json!(true));
+    let said: Vec<String> =
+        tidegate::messages(&at.host, LogLevel::Warn).into_iter().filter(|line| line.contains("of the fleet")).collect();
+    assert!(said[0].contains("does not give tg1:{default:s}:state"), "{said:#?}");
+    assert!(said.last().unwrap().contains("comes here again") && said.len() <= 2 * (WORKERS + 1), "{said:#?}");
+    at.sound();
+}
+
+#[test]
+fn a_change_is_answered_once_the_store_has_it() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let stream = give(&at, 0, "a", 60);
+    assert!(stream.response().is_none(), "it waits");
+    let ask = at.call();
+    at.host.answer(&ask, store.run(&ask));
+    assert!(stream.response().is_none(), "and waits until it is stored");
+    assert_eq!(overrides(&at), 0);
+    let put = at.call();
+    assert_eq!((words(&put).len(), put.timeout_ms), (7, 1_000));
+    at.host.answer(&put, store.run(&put));
+    assert_eq!(stream.status(), 201);
+    assert_eq!((overrides(&at), store.state()["generation"].clone()), (1, json!(1)));
+    // What changes nothing is not put.
+    let absent = call(&at, 2, "DELETE", "/v1/overrides/ov_0000000000000000", &Value::Null);
+    assert_eq!(answered(&at, &store), 1);
+    assert_eq!(absent.status(), 404);
+    let wrong = call(&at, 2, "PUT", "/v1/rules/x", &json!({"rate": -1}));
+    assert_eq!((answered(&at, &store), wrong.status()), (1, 422));
+    at.sound();
+}
+
+#[test]
+fn whoever_was_slower_changes_what_the_other_made() {
+    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let (mine, theirs) = (give(&one, 0, "a", 60), give(&other, 0, "b", 60));
+    // Both see that nothing was done, and both put what follows that.
+    for at in [&one, &other] {
+        let ask = at.call();
+        at.host.answer(&ask, store.run(&ask));
+    }
+    let (first, late) = (other.call(), one.call());
+    other.host.answer(&first, store.run(&first));
+    assert_eq!(theirs.status(), 201);
+    one.host.answer(&late, store.run(&late));
+    assert!(mine.response().is_none(), "it puts again what follows the other's");
+    assert_eq!(answered(&one, &store), 1);
+    assert_eq!(mine.status(), 201);
+    assert_eq!(overrides(&one), 2);
+    assert_eq!(second(&store, &[&one, &other]), 2);
+    assert_eq!(overrides(&other), 2);
+    let trail = get(&other, "/v1/audit");
+    assert_eq!((&trail, audit::verify(trail.to_string().as_bytes(), None)), (&get(&one, "/v1/audit"), Ok(2)));
+}
+
+#[test]
+fn a_caller_who_is_always_slower_is_told_that_nothing_was_changed() {
+    let (Some(at), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let stream = give(&at, 0, "slow", 60);
+    for _ in 0..40 {
+        if stream.response().is_some() {
+            break;
+        }
+        give(&other, 0, "quick", 60);
+        answered(&other, &store);
+        let call = at.call();
+        at.host.answer(&call, store.run(&call));
+    }
+    assert_eq!(stream.status(), 503);
+    assert_eq!(json_of(&stream)["detail"], "Others changed the fleet's state at each try: nothing was changed.");
+    let held = store.state();
+    assert!(held["grants"].as_array().unwrap().iter().all(|grant| grant["target_user_id"] == "quick"), "{held}");
+}
+
+#[test]
+fn a_grant_ends_everywhere_at_its_moment_and_is_noted_once() {
+    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let given = give(&one, 0, "a", 1);
+    answered(&one, &store);
+    assert_eq!(given.status(), 201);
+    second(&store, &[&one, &other]);
+    assert_eq!(overrides(&other), 1);
+    for _ in 0..59 {
+        second(&store, &[&one, &other]);
+    }
+    assert_eq!((overrides(&one), overrides(&other)), (0, 0), "sixty seconds later");
+    for _ in 0..3 {
+        second(&store, &[&one, &other]);
+    }
+    let trail = get(&one, "/v1/audit");
+    let actions: Vec<&str> =
+        trail["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["override_given", "override_expired"]);
+    assert_eq!(get(&other, "/v1/audit"), trail);
+    assert_eq!(store.state()["grants"], json!([]));
+}
+
+#[test]
+fn a_store_that_lost_everything_is_given_back_what_a_proxy_knows() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    give(&at, 0, "a", 60);
+    answered(&at, &store);
+    let (tag, text) = store.0.take();
+    second(&store, &[&at]);
+    assert_eq!(*store.0.borrow(), (tag, text), "asked, and put");
+    // One that lost only the last change, too; a change that comes first is on top of what the proxy knows.
+    let before = store.0.borrow().clone();
+    give(&at, 0, "b", 60);
+    answered(&at, &store);
+    *store.0.borrow_mut() = before;
+    give(&at, 0, "c", 60);
+    answered(&at, &store);
+    assert_eq!((overrides(&at), store.state()["generation"].clone()), (3, json!(3)));
+    at.sound();
+}
+
+#[test]
+fn a_store_that_fails_changes_nothing_and_says_so() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    for bad in [
+        answer(400, r#"{"error":"WRONGTYPE Operation against a key"}"#),
+        answer(200, r#"{"result":[1,"{}"]}"#),
+        answer(200, r#"{"result":[2]}"#),
+        answer(200, format!(r#"{{"result":[1,"{}"]}}"#, "x".repeat(2 << 20))),
+        answer(200, "<html>"),
+        Answer::Reset,
+    ] {
+        let stream = give(&at, 0, "a", 60);
+        let ask = at.call();
+        at.host.answer(&ask, bad.clone());
+        // A store that says it took what nobody put is asked again.
+        let detail = if stream.response().is_some() { json_of(&stream)["detail"].clone() } else { Value::Null };
+        if detail.is_null() {
+            answered(&at, &store);
+            assert_eq!(stream.status(), 201);
+            let id = json_of(&stream)["override_id"].as_str().unwrap().to_owned();
+            call(&at, 0, "DELETE", &format!("/v1/overrides/{id}"), &Value::Null);
+            answered(&at, &store);
+        } else {
+            assert_eq!((stream.status(), detail), (503, json!("The store does not answer.")));
+        }
+        assert_eq!(overrides(&at), 0);
+        // Where the change itself has no answer nobody knows.
+        let stream = give(&at, 0, "a", 60);
+        let ask = at.call();
+        at.host.answer(&ask, store.run(&ask));
+        at.says(Answer::Reset);
+        assert_eq!(stream.status(), 503);
+        let told = json_of(&stream)["detail"].to_string();
+        assert!(told.contains("the audit log will show whether the change was made"), "{told}");
+    }
+    assert!(at.is_healthy(), "counters are another matter");
+    // While the store is left alone nobody waits for it.
+    let refused = at.from("a");
+    at.says(Answer::Reset);
+    assert_eq!((refused.status(), at.is_healthy()), (429, false));
+    assert_eq!(get(&at, "/v1/status")["store"], json!({"type": "redis", "healthy": false, "survives_restart": true}));
+    let stream = give(&at, 0, "a", 60);
+    assert_eq!((stream.status(), at.is_asked()), (503, false));
+    at.sound();
+}
+
+#[test]
+fn a_caller_who_leaves_and_a_vm_that_dies_lose_nothing_that_was_taken() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let stream = give(&at, 0, "a", 60);
+    let ask = at.call();
+    at.host.answer(&ask, store.run(&ask));
+    let put = at.call();
+    stream.disconnect();
+    at.host.answer(&put, store.run(&put));
+    assert_eq!(overrides(&at), 0, "nobody waited for it");
+    second(&store, &[&at]);
+    assert_eq!(overrides(&at), 1, "and the next look finds it");
+    give(&at, 0, "b", 60);
+    let ask = at.call();
+    at.host.answer(&ask, store.run(&ask));
+    let put = at.call();
+    let taken = store.run(&put);
+    at.host.kill(put.thread);
+    at.host.answer(&put, taken);
+    at.host.advance(10 * MS);
+    for _ in 0..3 {
+        second(&store, &[&at]);
+    }
+    assert_eq!(overrides(&at), 2);
+}
