@@ -14,6 +14,7 @@ mod liar;
 mod lies;
 mod operate;
 mod outage;
+mod policies;
 mod proxies;
 mod room;
 mod spread;
