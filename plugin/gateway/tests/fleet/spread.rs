@@ -111,7 +111,7 @@ fn a_change_on_one_proxy_is_in_force_on_all() {
     let took = at.everywhere("a rule", |proxy| at.call(proxy, "GET", "/v1/rules/slow", &Value::Null).status == 200);
     assert!(took <= SPREAD, "{took:?}");
     let slow = |proxy: usize| {
-        at.client(proxy).send(&Request::get("/slow").header("x-user", &format!("u{proxy}"))).unwrap().status
+        at.client(proxy).send(&Request::get("/slow").header("x-user", format!("u{proxy}"))).unwrap().status
     };
     assert_eq!((slow(0), slow(1), slow(2)), (200, 429, 429));
     let switch = json!({"target_rule": "slow", "reason": "maintenance", "duration_minutes": 5, "unlimited": true});
