@@ -126,7 +126,7 @@ pub struct Room {
 }
 
 /// How a denial becomes an action. Implementations are pure: equal denials give equal actions.
-pub trait Strategy: fmt::Debug + Send + Sync {
+pub trait Strategy: Send + Sync {
     /// The name that policies use.
     fn name(&self) -> &'static str;
 
@@ -157,6 +157,12 @@ pub trait Strategy: fmt::Debug + Send + Sync {
     /// Names of the request headers that only this strategy may set: clients' copies are removed. Lower case.
     fn request_headers(&self) -> Vec<&str> {
         Vec::new()
+    }
+}
+
+impl fmt::Debug for dyn Strategy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
     }
 }
 
