@@ -6,7 +6,6 @@
 //! is ignored, and nothing is imported or exported that Tidegate does not use.
 
 use core::cell::RefCell;
-use std::collections::BTreeMap;
 
 use crate::exchange::Exchange;
 use crate::root::Root;
@@ -37,8 +36,8 @@ pub(crate) enum AfterBody {
 #[derive(Debug, Default)]
 struct Contexts {
     roots: Sorted<u32, Root>,
-    /// A tree: a worker may hold tens of thousands of streams.
-    exchanges: BTreeMap<u32, Exchange>,
+    /// Boxed, so that taking one out moves little: a worker may hold tens of thousands of streams.
+    exchanges: Sorted<u32, Box<Exchange>>,
 }
 
 thread_local! {
@@ -65,7 +64,7 @@ fn with_exchange<T>(id: u32, otherwise: T, callback: impl FnOnce(&mut Exchange) 
 where
     T: Copy,
 {
-    with(otherwise, |contexts| contexts.exchanges.get_mut(&id).map_or(otherwise, callback))
+    with(otherwise, |contexts| contexts.exchanges.get_mut(&id).map_or(otherwise, |exchange| callback(exchange)))
 }
 
 /// Tells the host which version of the ABI this is.
@@ -84,7 +83,7 @@ extern "C" fn proxy_on_context_create(id: u32, root: u32) {
         if root == 0 {
             contexts.roots.insert(id, Root::default());
         } else if let Some(exchange) = contexts.roots.get(&root).and_then(|root| root.exchange(id)) {
-            contexts.exchanges.insert(id, exchange);
+            contexts.exchanges.insert(id, Box::new(exchange));
         }
     });
 }
