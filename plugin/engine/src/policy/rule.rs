@@ -252,9 +252,9 @@ fn cost(node: &Node, pointer: &str, quota: &Quota, algorithm: &dyn Algorithm, mi
 
 /// Every algorithm holds rates up to 10^7 (a sliding window's counts are 24 bits wide), a ceiling's rate too.
 fn check_ceiling(strategy: &dyn Strategy, quota: &Quota, pointer: &str, mistakes: &mut Mistakes) {
-    const HIGHEST: u128 = 10_000_000;
+    const HIGHEST: u64 = 10_000_000;
     let Some(ppm) = strategy.ceiling_ppm() else { return };
-    let ceiling = u128::from(quota.rate.get()).saturating_mul(u128::from(ppm)) / 1_000_000;
+    let ceiling = quota.rate.get().saturating_mul(ppm) / 1_000_000;
     if ceiling > HIGHEST {
         let found = format!("a ceiling of {ceiling} in a window");
         mistakes.add(Mistake::new(&member(pointer, "strategy"), found, "rate x ceiling of at most 10000000"));

@@ -1,5 +1,6 @@
 //! One try of a job: the callout, and what its answer makes of the job.
 
+use tidegate_engine::admin::hex;
 use tidegate_engine::{Micros, Timestamp};
 
 use super::record::{Answer, Job, Outcome, Progress};
@@ -104,7 +105,7 @@ impl Jobs {
 fn headers(job: &Job, ticket: Ticket) -> Vec<(&str, Vec<u8>)> {
     let kept = job.call.headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let own = [
-        ("idempotency-key", format!("{:032x}", u128::from_be_bytes(ticket.bits)).into_bytes()),
+        ("idempotency-key", hex(&ticket.bits).into_bytes()),
         ("x-tidegate-attempt", job.attempts.to_string().into_bytes()),
         ("x-tidegate-rule", job.rule.clone().into_bytes()),
     ];

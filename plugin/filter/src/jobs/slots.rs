@@ -7,6 +7,7 @@ use super::ABANDONED_AFTER;
 use super::record::{Job, Progress};
 use crate::host::{self, ANYHOW, IF_ABSENT, Status};
 use tidegate_engine::Timestamp;
+use tidegate_engine::admin::hex;
 
 /// How many slots are looked at for a free one. Half of all are free or hold results, so that four in a million
 /// requests look at as many in vain.
@@ -166,7 +167,7 @@ impl Ticket {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:032x}-{}", u128::from_be_bytes(self.bits), self.slot)
+        write!(out, "{}-{}", hex(&self.bits), self.slot)
     }
 }
 
