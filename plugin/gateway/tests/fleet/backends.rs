@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xtask::load::Request;
+use xtask::load::{Client, Request};
 
 use crate::authority::{Authority, redis_with};
 use crate::http::Gateway;
+use crate::operate::operated;
 use crate::process::{Process, free_port, wait_for};
 use crate::proxies::{Fleet, YEAR, count, counted, policy};
 use crate::servers::{Cluster, Redis, Trio, text};
@@ -24,13 +25,28 @@ fn rules() -> Value {
 
 /// Two proxies whose store is at `address`: of twelve requests of each user five pass, whatever the id.
 fn counts_as_one(what: &str, address: &str, policy: &Value) {
-    let Some(mut fleet) = Fleet::start(what, 2, address, policy) else { return };
+    let Some(mut fleet) = Fleet::start(what, 2, address, &operated(policy)) else { return };
     for user in USERS {
         let request = Request::get("/").header("x-user", user);
         assert_eq!(count(&fleet.send(12, 3, &request), 200), 5, "{what}: {user}");
     }
     assert_eq!(fleet.count("store_calls_total.failed"), 0, "{what}");
     assert_eq!(fleet.count("store_calls_total.answered"), 12 * 6, "{what}");
+    // And what an operator tells one of them is the other's too.
+    let call = |proxy: usize, request: Request| {
+        let client = Client::http1(fleet.envoys[proxy].address("main").unwrap(), 1).unwrap();
+        client.send(&request.header("authorization", "Bearer secret")).unwrap()
+    };
+    let note = "zo\u{eb} \"/\\\u{1f980} +.%2f";
+    let grant =
+        json!({"target_rule": "*", "reason": "testing", "note": note, "duration_minutes": 5, "unlimited": true});
+    let give = Request::new("POST", "/.tidegate/v1/overrides").header("content-type", "application/json");
+    assert_eq!(call(0, give.body(grant.to_string())).status, 201, "{what}");
+    let given = wait_for("the grant on the other proxy", Duration::from_secs(10), || {
+        let shown = call(1, Request::get("/.tidegate/v1/overrides")).json().unwrap();
+        shown["overrides"].as_array().unwrap().first().cloned()
+    });
+    assert_eq!(given["note"], note, "{what}");
     fleet.assert_nothing_died();
 }
 

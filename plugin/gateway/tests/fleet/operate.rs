@@ -1,6 +1,6 @@
 //! What an operator sees of a limit that a fleet shares: the store's own counters, not one proxy's.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xtask::load::{Client, Request};
 
 use crate::http::Gateway;
@@ -9,7 +9,14 @@ use crate::servers::Redis;
 use crate::skip;
 
 /// SHA-256 of `secret`.
-pub(crate) const SHA256: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+const SHA256: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+/// The same policy with an admin API, whose token is `secret`.
+pub(crate) fn operated(policy: &Value) -> Value {
+    let mut policy = policy.clone();
+    policy["admin_api"] = json!({"tokens": [{"name": "ops", "role": "write", "sha256": SHA256}]});
+    policy
+}
 
 #[test]
 fn a_counter_of_the_fleet_is_looked_at_and_cleared_on_any_proxy() {
@@ -19,8 +26,7 @@ fn a_counter_of_the_fleet_is_looked_at_and_cleared_on_any_proxy() {
     let mut redis = Redis::start(&[]);
     let gateway = Gateway::start(&redis.url(), &[]);
     let rules = json!([{"name": "each", "scope": "per_user", "rate": 10, "window_seconds": 3600}]);
-    let mut policy = policy(json!({"timeout_ms": 1000}), rules);
-    policy["admin_api"] = json!({"tokens": [{"name": "ops", "role": "write", "sha256": SHA256}]});
+    let policy = operated(&policy(json!({"timeout_ms": 1000}), rules));
     let Some(mut fleet) = Fleet::start("fleet, counters", 2, &gateway.address, &policy) else { return };
     let clients: Vec<Client> =
         fleet.envoys.iter().map(|envoy| Client::http1(envoy.address("main").unwrap(), 1).unwrap()).collect();

@@ -9,7 +9,7 @@ use tidegate_engine::admin::audit;
 use xtask::load::{Answer, Client, Request};
 
 use crate::http::Gateway;
-use crate::operate::SHA256;
+use crate::operate::operated as with_admin_api;
 use crate::process::wait_for;
 use crate::proxies::{Fleet, policy};
 use crate::servers::Redis;
@@ -33,8 +33,7 @@ fn operated(test: &str, proxies: usize) -> Option<Operated> {
     let redis = Redis::start(&[]);
     let gateway = Gateway::start(&redis.url(), &[]);
     let rules = json!([{"name": "each", "scope": "per_user", "rate": 2, "window_seconds": 86_400}]);
-    let mut policy = policy(json!({"timeout_ms": 1000}), rules);
-    policy["admin_api"] = json!({"tokens": [{"name": "ops", "role": "write", "sha256": SHA256}]});
+    let policy = with_admin_api(&policy(json!({"timeout_ms": 1000}), rules));
     let fleet = Fleet::start(test, proxies, &gateway.address, &policy)?;
     Some(Operated { fleet, redis, gateway, policy })
 }
