@@ -180,13 +180,15 @@ pub struct Cluster {
     pub address: SocketAddr,
     /// How many requests may be out, waiting, or have a connection; the next is refused (Envoy's circuit breaker).
     pub most: u32,
+    /// How much Envoy reads from a connection before it turns to others.
+    pub reads_at_once: u32,
 }
 
 impl Cluster {
     /// A cluster that speaks to its endpoint whatever the client speaks to Envoy.
     pub fn new(name: &str, address: SocketAddr) -> Self {
         // Envoy's defaults of 1024 would answer 503 to tests of 5,000 requests at once.
-        Self { name: name.into(), address, most: 100_000 }
+        Self { name: name.into(), address, most: 100_000, reads_at_once: 1 << 20 }
     }
 
     fn json(&self) -> Value {
@@ -195,6 +197,7 @@ impl Cluster {
             "name": self.name,
             "type": "STATIC",
             "connect_timeout": "5s",
+            "per_connection_buffer_limit_bytes": self.reads_at_once,
             "load_assignment": {
                 "cluster_name": self.name,
                 "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(self.address)}}]}],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::http::Gateway;
-use crate::outage::{SLACK, modes, through};
+use crate::outage::{modes, through};
 use crate::process::wait_for;
 use crate::proxies::Fleet;
 use crate::servers::{Cluster, Redis, Trio, text};
@@ -124,6 +124,5 @@ fn a_master_of_a_cluster_that_is_killed() {
         });
     };
     through(&fleet, Duration::from_millis(800), || cluster.borrow_mut().nodes[master].kill(), replaced)
-        // The try names no key, so any node answers it: five requests find out anew, besides what is out by then.
-        .check_with("Cluster master killed", &mut fleet, 5 + 10, SLACK);
+        .check("Cluster master killed", &mut fleet);
 }

@@ -1,9 +1,10 @@
 //! A small HTTP server between proxies and gateway: hands calls on, or answers them itself with what no store says.
 //! Not here: what must come of that (`lies`).
 
+use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// What it answers.
@@ -22,6 +23,9 @@ pub(crate) enum Says {
     /// Nothing, ever.
     Silence,
 }
+
+/// The body of `Says::Long`; a test's process has one length of it.
+static LONG: OnceLock<String> = OnceLock::new();
 
 /// It runs until the test's process ends; its threads hold nothing else.
 pub(crate) struct Liar {
@@ -59,7 +63,7 @@ fn serve(mut caller: TcpStream, gateway: &str, says: &Mutex<Says>) -> Option<()>
     loop {
         let request = message(&mut caller)?;
         let what = *says.lock().unwrap();
-        let (head, body) = match what {
+        let (head, body): (String, Cow<'_, str>) = match what {
             Says::Truth => {
                 behind.write_all(&request).ok()?;
                 let answer = message(&mut behind)?;
@@ -72,13 +76,14 @@ fn serve(mut caller: TcpStream, gateway: &str, says: &Mutex<Says>) -> Option<()>
                 }
                 return None;
             }
-            Says::Body(body) => (head(200, body.len()), body.to_owned()),
-            Says::Status(status, body) => (head(status, body.len()), body.to_owned()),
+            Says::Body(body) => (head(200, body.len()), body.into()),
+            Says::Status(status, body) => (head(status, body.len()), body.into()),
             Says::Long(size) => {
-                let body = ["{\"result\":[", &"1,".repeat(size / 2), "1]}"].concat();
-                (head(200, body.len()), body)
+                // Made once: what making it costs is not what is looked at.
+                let body = LONG.get_or_init(|| ["{\"result\":[", &"1,".repeat(size / 2), "1]}"].concat());
+                (head(200, body.len()), body.into())
             }
-            Says::Half => (head(200, 40), "{\"result\":[1,1795000".to_owned()),
+            Says::Half => (head(200, 40), "{\"result\":[1,1795000".into()),
         };
         caller.write_all(head.as_bytes()).ok()?;
         caller.write_all(body.as_bytes()).ok()?;

@@ -12,9 +12,10 @@ use crate::proxies::{Fleet, policy};
 
 /// The policy's `timeout_ms`.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(100);
-/// What the filter may add to it, and what a busy machine with two cores adds to that.
+/// What the filter may add to it, for all but one request in a hundred; and what a busy machine with two cores, whose
+/// scheduler takes a worker away for a while, adds to that for the one that is longest.
 const OURS: Duration = Duration::from_millis(10);
-pub(crate) const SLACK: Duration = Duration::from_millis(100);
+const SLACK: Duration = Duration::from_millis(100);
 /// How soon after the store's own recovery its answers decide again. The breaker tries once a second.
 const RECOVERY: Duration = Duration::from_secs(2);
 /// Each proxy's share of the local rule's 60 a second.
@@ -98,14 +99,15 @@ impl Outage {
 
     /// What must hold whatever failed; says what was seen.
     pub(crate) fn check(&self, what: &str, fleet: &mut Fleet) {
-        self.check_with(what, fleet, 1, SLACK);
+        self.check_with(what, fleet, None);
     }
 
-    /// The same where a try of the store may cost each VM so many calls, and the machine is so slow.
-    pub(crate) fn check_with(&self, what: &str, fleet: &mut Fleet, a_try_costs: u64, slack: Duration) {
+    /// The same where the harm itself keeps the machine so busy that any request may be so late.
+    pub(crate) fn check_with(&self, what: &str, fleet: &mut Fleet, late: Option<Duration>) {
         let mut took: Vec<Duration> = self.answers.iter().map(|(_, answer)| answer.took).collect();
         took.sort_unstable();
-        let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+        let of_thousand = |thousandth: usize| took[(took.len() - 1) * thousandth / 1_000];
+        let at = |percent: usize| of_thousand(percent * 10);
         let (from, to) = (self.down + SLACK, self.mending);
         let lasted = to.saturating_sub(self.down).as_secs_f64();
         let [local, allow, deny] = PATHS.map(|path| self.passed(path, from, to));
@@ -115,11 +117,12 @@ impl Outage {
         let last = self.answers.iter().rev().find(denied).map(|(_, last)| last.sent);
         let recovered = last.unwrap_or_default().saturating_sub(self.back);
         println!(
-            "{what}: {} requests, p50 {:?} p99 {:?} max {:?}; for {lasted:.1} s local {local:?} allow {allow:?} deny {deny:?} \
+            "{what}: {} requests, p50 {:?} p99 {:?} p99.9 {:?} max {:?}; for {lasted:.1} s local {local:?} allow {allow:?} deny {deny:?} \
              passed; {} failed, {} spared; recovered {recovered:?} after the store",
             took.len(),
             at(50),
             at(99),
+            of_thousand(999),
             at(100),
             self.failed,
             self.spared
@@ -131,7 +134,8 @@ impl Outage {
             .filter(|answer| ![200, 429].contains(&answer.status))
             .collect();
         assert!(strange.is_empty(), "{what}: {strange:?}");
-        assert!(at(100) <= TIMEOUT + OURS + slack, "{what}: {:?}", at(100));
+        assert!(at(99) <= TIMEOUT + late.unwrap_or(OURS), "{what}: {:?}", at(99));
+        assert!(at(100) <= TIMEOUT + OURS + late.unwrap_or(SLACK), "{what}: {:?}", at(100));
         // Before it failed, the store's limits held, and it answered.
         let (passed, all) = self.passed("/deny", Duration::ZERO, self.down);
         assert!(passed * 100 >= all * 95, "{what}: {passed} of {all} before");
@@ -148,7 +152,7 @@ impl Outage {
         assert!(recovered <= RECOVERY, "{what}: {recovered:?}");
         // Four VMs: five failures in a row open a breaker, besides what was out already; then one try a second.
         let tries = self.back.saturating_sub(self.down).as_secs() + 3;
-        assert!(self.failed <= 4 * (5 + 20 + tries * a_try_costs), "{what}: {} failed", self.failed);
+        assert!(self.failed <= 4 * (5 + 20 + tries), "{what}: {} failed", self.failed);
         assert!(self.spared * 10 >= (deny.1 as u64) * 3 * 7, "{what}: {} spared", self.spared);
         assert_eq!(fleet.is_healthy(), Some(true), "{what}");
         fleet.assert_nothing_died();

@@ -43,7 +43,9 @@ impl Fleet {
     /// So many Envoys with this policy, all of whose calls go to `gateway`. `None`, said aloud, where the plugin is not
     /// built.
     pub(crate) fn start(test: &str, envoys: usize, gateway: &str, policy: &Value) -> Option<Self> {
-        let cluster = Cluster::new("redis", gateway.parse().unwrap());
+        let mut cluster = Cluster::new("redis", gateway.parse().unwrap());
+        // As examples/redis/envoy-cluster.yaml has it.
+        cluster.reads_at_once = 32_768;
         let plugin = Plugin { sees_bodies: true, ..Plugin::new(&policy.to_string()) };
         Self::start_with(test, envoys, &cluster, &plugin)
     }
