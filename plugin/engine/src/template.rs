@@ -1,6 +1,8 @@
 //! Endpoint templates: `/api/search`, `/v1/users/{id}`, `/static/*`.
 //! Which readings of a request's path are tried is `matching`'s; this file only compares.
 
+use crate::policy::mistake::quoted;
+
 /// A path pattern of literal segments, `{name}` for exactly one segment, and a last `*` for everything below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -36,7 +38,8 @@ impl Template {
             return Err("a path that starts with \"/\"".to_owned());
         };
         if let Some(bad) = text.chars().find(|c| c.is_control() || "%?#;\\".contains(*c)) {
-            return Err(format!("a path written decoded and without query; {bad:?} cannot stand in it"));
+            let bad = quoted(bad.encode_utf8(&mut [0; 4]));
+            return Err(format!("a path written decoded and without query; {bad} cannot stand in it"));
         }
         let (middle, ending) = match rest {
             "" => ("", Ending::Exact),

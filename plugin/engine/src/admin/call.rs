@@ -114,7 +114,7 @@ impl Call {
             ROUTES.iter().find(|(route, _)| fits(route, rest)).copied().ok_or(Unroutable::NotFound)?;
         // HEAD is GET whose body the proxy leaves off.
         let method = if method == b"HEAD" { b"GET" } else { method };
-        let Some(method) = methods.split(", ").find(|known| known.as_bytes() == method) else {
+        let Some(method) = methods.split(',').map(str::trim_ascii).find(|known| known.as_bytes() == method) else {
             return Err(Unroutable::Method(methods));
         };
         let name = rest.split('/').nth(1).unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! Where counters live: a policy's `store`. How a store is asked is not known here.
 
 use super::json::Node;
-use super::mistake::{Mistake, Mistakes};
+use super::mistake::{Mistake, Mistakes, scheme};
 use super::secret::Secret;
 use crate::time::Micros;
 
@@ -123,8 +123,7 @@ impl Credentials {
 
 /// The mistake of writing a Redis URL somewhere in the store: the filter opens no sockets.
 pub(super) fn redis_url(node: &Node, pointer: &str) -> Option<Mistake> {
-    let (scheme, _) = node.text()?.split_once("://")?;
-    let scheme = scheme.to_ascii_lowercase();
+    let scheme = scheme(node.text()?)?.to_ascii_lowercase();
     let is_redis = ["redis", "rediss", "redis-cluster", "rediss-cluster", "sentinel"].contains(&scheme.as_str());
     let in_store = pointer.strip_prefix("/store").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     (is_redis && in_store).then(|| {

@@ -1,5 +1,6 @@
 //! The kinds of strings in a policy: what may stand in a name, a header, a cluster, a path.
 
+use super::mistake::scheme;
 use super::shape::{TextKind, for_editors};
 use crate::address::Cidr;
 use crate::template::Template;
@@ -90,7 +91,7 @@ pub(super) const CLUSTER: &TextKind = &TextKind {
     pattern: for_editors("^(?!.*://)[!-~]+$"),
     min: 1,
     max: 256,
-    check: |text| if is_visible(text) && !text.contains("://") { Ok(()) } else { Err(String::new()) },
+    check: |text| if is_visible(text) && scheme(text).is_none() { Ok(()) } else { Err(String::new()) },
 };
 
 /// A host, perhaps with a port: what a callout sends as `:authority`.

@@ -21,6 +21,9 @@ pub enum Failure {
     NoCluster,
 }
 
+/// Where Redis 7 says this, the `ERR` is a user's lack of rights.
+const FORBIDDEN: &[u8] = b"user executing the script";
+
 /// The codes that are told apart. All of them mean that nothing is charged but `TIMEOUT`, `UNREACHABLE` and `BUSY`, after
 /// which it may be.
 const CODES: [&str; 20] = [
@@ -54,7 +57,9 @@ impl Failure {
             "NOSCRIPT" => Self::NoScript,
             "CROSSSLOT" => Self::CrossSlot,
             "Unauthorized" | "Unauthorized:" | "Forbidden:" => Self::Refused("NOAUTH"),
-            "ERR" if text.contains("user executing the script") => Self::Refused("NOPERM"),
+            "ERR" if text.as_bytes().windows(FORBIDDEN.len()).any(|window| window == FORBIDDEN) => {
+                Self::Refused("NOPERM")
+            }
             _ => Self::Refused(CODES.into_iter().find(|known| *known == code).unwrap_or("ERR")),
         }
     }
