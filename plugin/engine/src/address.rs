@@ -18,7 +18,7 @@ pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
             return Ipv6Addr::from_str(inside).ok().map(|address| unmapped(IpAddr::V6(address)));
         }
         None => match text.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') => {
+            Some((host, port)) if !host.bytes().any(|byte| byte == b':') => {
                 if !is_port(port) {
                     return None;
                 }

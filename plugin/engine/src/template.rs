@@ -37,7 +37,7 @@ impl Template {
         let Some(rest) = text.strip_prefix('/') else {
             return Err("a path that starts with \"/\"".to_owned());
         };
-        if let Some(bad) = text.chars().find(|c| c.is_control() || "%?#;\\".contains(*c)) {
+        if let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, '%' | '?' | '#' | ';' | '\\')) {
             let bad = quoted(bad.encode_utf8(&mut [0; 4]));
             return Err(format!("a path written decoded and without query; {bad} cannot stand in it"));
         }
