@@ -148,6 +148,12 @@ fn a_change_is_answered_once_the_store_has_it() {
     assert_eq!(absent.status(), 404);
     let wrong = call(&at, 2, "PUT", "/v1/rules/x", &json!({"rate": -1}));
     assert_eq!((answered(&at, &store), wrong.status()), (1, 422));
+    // Counting starts anew on this proxy; that it did is noted for all.
+    let reset = call(&at, 3, "POST", "/v1/metrics/each/reset", &Value::Null);
+    assert_eq!((answered(&at, &store), reset.status()), (2, 200));
+    assert_eq!(json_of(&reset)["rules"]["each"]["total"], json!(0));
+    let held = store.state();
+    assert_eq!((&held["baselines"], &held["audit"]["entries"][1]["action"]), (&json!([]), &json!("metrics_reset")));
     at.sound();
 }
 

@@ -7,14 +7,17 @@ use super::failure::Failure;
 use crate::policy::Node;
 use crate::policy::json::parse;
 
+/// No answer is longer: a state as a text within the answer.
+const LONGEST: usize = 1 << 20;
+
 /// Reads an answer: its HTTP status and its body.
 ///
 /// # Errors
-/// Why there is none. Half an answer, text behind the end: all are [`Failure::Garbage`], and so is what is longer than a
-/// reader of JSON takes.
+/// Why there is none. Half an answer, text behind the end, more than a MiB: all are [`Failure::Garbage`].
 pub fn read(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
     let garbage = garbage(status);
-    let Ok(Node::Object(mut members)) = parse(body) else { return Err(garbage) };
+    let answer = if body.len() > LONGEST { None } else { parse(body).ok() };
+    let Some(Node::Object(mut members)) = answer else { return Err(garbage) };
     let (Some((name, value)), true) = (members.pop(), members.is_empty()) else { return Err(garbage) };
     match (name.as_str(), value) {
         ("error", Node::Text(text)) => Err(Failure::of_error(&text)),

@@ -38,13 +38,27 @@ impl Deployment {
             _ => {
                 let changed = operated.change(&|runtime| self.draft(operated, runtime, caller, call, body, now));
                 self.refresh(now);
-                match call {
-                    Call::ClearCounter(place) => changed.and_then(|_| self.clear(place, now)),
-                    _ => changed,
-                }
+                changed.and_then(|response| self.made(operated, call, response, now))
             }
         };
         answer.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// The answer to a call whose change is in force; a counter is cleared then.
+    fn made(&self, operated: &Operated, call: &Call, response: Response, now: Timestamp) -> Result<Response, Response> {
+        match call {
+            Call::ClearCounter(place) => self.clear(place, now),
+            Call::Reset(rule) => Ok(self.metrics(&operated.runtime.borrow(), Some(rule))),
+            _ => Ok(response),
+        }
+    }
+
+    /// Takes over a state that the fleet's store has taken from a call; its answer.
+    pub(crate) fn adopt(&self, (next, response): Draft, call: &Call, now: Timestamp) -> Response {
+        let Some(operated) = &self.operated else { return answer::unauthorized() };
+        operated.adopt(&next);
+        self.refresh(now);
+        self.made(operated, call, response, now).unwrap_or_else(|refusal| refusal)
     }
 
     /// What a call that changes something makes of a state.
@@ -112,7 +126,7 @@ impl Deployment {
     fn reset(&self, by: &Author<'_>, runtime: &mut Runtime, rule: &str) -> Result<Response, Response> {
         runtime.reset(self.baseline(rule, by.now).ok_or_else(no_rule)?);
         by.note(runtime, "metrics_reset", object(&mut [("rule", text(rule))]));
-        Ok(self.metrics(runtime, Some(rule)))
+        Ok(answer::nothing())
     }
 
     /// It is noted before it is done: nothing is cleared that the audit log does not know.
@@ -153,9 +167,15 @@ impl Deployment {
         Ok(engine.shown(look, &reply))
     }
 
+    /// Clears this proxy's own cell.
     fn clear(&self, place: &Place, now: Timestamp) -> Result<Response, Response> {
-        let look = self.engine().counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
-        Ok(self.cleared(&look))
+        let engine = self.engine();
+        let look = engine.counter(place, now).map_err(|mistakes| does_not_fit(&mistakes))?;
+        if self.table.clear(&engine, &look.acquire, &self.counters) {
+            Ok(answer::nothing())
+        } else {
+            Err(answer::problem(503, "The counter changed under every try."))
+        }
     }
 
     /// What a call asks the fleet's store for; `None` where it needs none, or does not fit.
@@ -167,15 +187,6 @@ impl Deployment {
             _ => None,
         }
         .filter(|look| !look.acquire.cells.is_empty())
-    }
-
-    /// Clears this proxy's own cell.
-    pub(crate) fn cleared(&self, look: &Look) -> Response {
-        if self.table.clear(&self.engine(), &look.acquire, &self.counters) {
-            answer::nothing()
-        } else {
-            answer::problem(503, "The counter changed under every try.")
-        }
     }
 
     fn status(&self, operated: &Operated) -> Node {

@@ -187,14 +187,6 @@ impl Deployment {
             Err(answer::problem(503, "The store does not answer: nothing was changed."))
         }
     }
-
-    /// Takes over a state that the store has taken.
-    pub(crate) fn adopt(&self, next: &Runtime, now: Timestamp) {
-        if let Some(operated) = &self.operated {
-            operated.adopt(next);
-            self.refresh(now);
-        }
-    }
 }
 
 /// Sends the store the state that follows the one of this tag.

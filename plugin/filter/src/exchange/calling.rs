@@ -133,7 +133,7 @@ impl Exchange {
         let State::Looking(looking) = core::mem::replace(&mut self.state, State::Answered) else { return };
         let response = match outcome {
             Err(_) => no_answer(),
-            Ok(_) if looking.clears => self.deployment.cleared(look),
+            Ok(_) if looking.clears => answer::nothing(),
             Ok(charged) => answer::json(200, &self.deployment.engine().shown(look, &charged.reply())),
         };
         self.respond(&response, "admin", &[]);
@@ -148,11 +148,7 @@ impl Exchange {
         let State::Changing(mut changing) = core::mem::replace(&mut self.state, State::Answered) else { return };
         let now = host::now();
         let theirs = match (came, changing.draft.take()) {
-            (Ok(StateAnswer::Stored), Some((next, response))) => {
-                self.deployment.adopt(&next, now);
-                self.changed(&changing.call, &response, now);
-                return;
-            }
+            (Ok(StateAnswer::Stored), Some(draft)) => return self.changed(draft, &changing.call, now),
             (Ok(StateAnswer::Other(theirs)), _) => Some(*theirs),
             (Ok(_), _) => None,
             (Err(_), None) => {
@@ -183,12 +179,13 @@ impl Exchange {
         }
     }
 
-    /// Answers a call whose change is made; a counter that it clears is cleared now.
-    fn changed(&mut self, call: &Call, response: &Response, now: Timestamp) {
+    /// Answers a call whose change the store has taken. A counter is cleared there, too.
+    fn changed(&mut self, draft: Draft, call: &Call, now: Timestamp) {
+        let response = self.deployment.adopt(draft, call, now);
         let clears = matches!(call, Call::ClearCounter(_));
         match self.deployment.look_of(call, b"", now).filter(|_| clears) {
             Some(look) => self.look(look, true, &[]),
-            None => self.respond(response, "admin", &[]),
+            None => self.respond(&response, "admin", &[]),
         };
     }
 
