@@ -7,13 +7,13 @@ use super::failure::Failure;
 use crate::policy::Node;
 use crate::policy::json::parse;
 
-/// No answer is longer: a state as a text within the answer.
-const LONGEST: usize = 1 << 20;
+/// No answer is longer: a queued request with the longest body that a policy allows, or a state, as a text within it.
+const LONGEST: usize = 1 << 21;
 
 /// Reads an answer: its HTTP status and its body.
 ///
 /// # Errors
-/// Why there is none. Half an answer, text behind the end, more than a MiB: all are [`Failure::Garbage`].
+/// Why there is none. Half an answer, text behind the end, more than two MiB: all are [`Failure::Garbage`].
 pub fn read(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
     let garbage = garbage(status);
     let answer = if body.len() > LONGEST { None } else { parse(body).ok() };
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_garbage() {
-        let long = [r#"{"result":["#, &"1,".repeat(1 << 19), "1]}"].concat();
+        let long = [r#"{"result":["#, &"1,".repeat(1 << 20), "1]}"].concat();
         let deep = "[".repeat(100_000);
         for text in [
             "",
