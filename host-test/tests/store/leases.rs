@@ -199,19 +199,24 @@ fn neither_clock_that_steps_lengthens_a_lease() {
 }
 
 #[test]
-fn leases_are_spent_while_the_store_fails_and_no_others_are() {
-    let Some(at) = leased("fixed_window", 1_000) else { return };
-    grants(&at, 999, 0);
-    grants(&at, 990, 20_000_000);
-    free_then_one(&at);
-    assert_eq!(grants(&at, 990, 20_000_000), 4);
-    for _ in 0..5 {
-        let stream = at.from("b");
-        at.says(tidegate_host_test::Answer::Reset);
-        assert_eq!(stream.status(), 429);
+fn leases_are_spent_while_the_store_fails_and_then_the_rules_mode_decides() {
+    for (mode, then) in [("deny", 0), ("allow", 20), ("local", 3)] {
+        let more = format!(r#", "algorithm": "fixed_window", "on_store_error": "{mode}", "local_share": 0.012"#);
+        let Some(at) = proxy(LEASE, &[rule("r", "per_user", 1_000, 60, &more)]) else { return };
+        grants(&at, 999, 0);
+        grants(&at, 990, 20_000_000);
+        free_then_one(&at);
+        assert_eq!(grants(&at, 990, 20_000_000), 4);
+        for _ in 0..5 {
+            at.from("b");
+            at.says(tidegate_host_test::Answer::Reset);
+        }
+        assert!(!at.is_healthy());
+        let passing = |count: usize| (0..count).filter(|_| passed(&at.from("a"))).count();
+        assert_eq!(passing(4), 4, "{mode}: what is charged already");
+        // Twelve of its own, of which the store's answers and the leases have taken nine.
+        assert_eq!(passing(20), then, "{mode}");
+        assert_eq!(at.counted()[4], 5, "{mode}: leased");
+        at.sound();
     }
-    assert!(!at.is_healthy());
-    let passing: Vec<bool> = (0..6).map(|_| passed(&at.from("a"))).collect();
-    assert_eq!(passing, [true, true, true, true, false, false], "what is charged already, then as the rule says");
-    at.sound();
 }

@@ -9,6 +9,7 @@ mod backends;
 mod exact;
 mod failing;
 mod figures;
+mod guarantees;
 mod lease;
 mod liar;
 mod lies;
