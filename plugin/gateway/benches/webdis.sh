@@ -48,6 +48,7 @@ done
 sha=$(redis-cli -p "$redis_port" -x SCRIPT LOAD < "$folder/gcra.lua")
 # The script as the gateway saw it: SCRIPT LOAD through it, so that it could send it again.
 text=$(sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' "$folder/gcra.lua" | awk '{printf "%s\\n", $0}')
+until curl -sf -H "Authorization: Bearer $token" "http://127.0.0.1:$gateway_port/healthz" > /dev/null; do sleep 0.1; done
 curl -sf -H "Authorization: Bearer $token" -d "[\"SCRIPT\",\"LOAD\",\"$text\"]" "http://127.0.0.1:$gateway_port/" > /dev/null
 
 # Processor time of a process so far, in clock ticks.
