@@ -1,6 +1,6 @@
 //! The counters in Redis: one script that charges the cells of a request in one atomic step, what is sent to run it over
 //! HTTP, and what its answers mean. Nothing here does I/O or waits; when to ask, and what to do when nobody answers, is
-//! the caller's business.
+//! the caller's business. Queued requests have a script of their own: [`queue`].
 //!
 //! A request: [`keys`] names its cells, a [`Conversation`] says which [`Call`]s to make and takes their answers,
 //! [`Call::body`] and [`headers`] are what to send, [`read`] what came back:
@@ -40,6 +40,7 @@ mod call;
 mod conversation;
 mod failure;
 mod lease;
+pub mod queue;
 mod reply;
 mod script;
 mod state;
@@ -51,7 +52,7 @@ pub use conversation::{Conversation, Outcomes};
 pub use failure::Failure;
 pub use lease::Lease;
 pub use reply::CellOutcome;
-pub use script::{ACQUIRE, SCRIPTS, Script};
+pub use script::{ACQUIRE, QUEUE, SCRIPTS, Script};
 pub use state::{StateAnswer, read_state, state_key};
 
 use crate::acquire::Acquire;

@@ -16,6 +16,7 @@ mod logins;
 mod outage;
 mod process;
 mod protocol;
+mod queued;
 mod scripts;
 mod sentinel;
 mod servers;

@@ -1,0 +1,187 @@
+//! Queued requests in Redis: the calls for each step of a job, and what their answers mean. What a request holds is the
+//! caller's: here it is bytes. When to call, and what to do without an answer, is the caller's business too.
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+use super::call::Call;
+use super::script::QUEUE;
+use crate::policy::Node;
+use crate::strategy;
+use crate::time::Micros;
+
+/// How long a job that nobody carries out is kept beyond its longest wait and its result's life: a week.
+const SLACK: Micros = Micros::from_secs(604_800);
+/// How many jobs one claim takes, and how many bytes of them beyond the first.
+const MOST_JOBS: &str = "32";
+const MOST_BYTES: &str = "262144";
+
+/// The calls of one namespace's queue.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    /// What every key begins with.
+    base: String,
+}
+
+/// What a claim brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// More jobs are due.
+    pub more: bool,
+    /// The rules that have jobs: the name, how many have not ended, and how many this claim found to have failed, since
+    /// their last try never came back.
+    pub rules: Vec<(String, u64, u64)>,
+    /// The jobs claimed: the ticket, which try this is, and the request.
+    pub jobs: Vec<(String, u32, Vec<u8>)>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// How far.
+    pub state: State,
+    /// The rule that queued it.
+    pub rule: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long until it is tried, or taken for abandoned.
+    pub wait: Micros,
+    /// What came of it, as it was given to [`Jobs::end`].
+    pub answer: Vec<u8>,
+}
+
+/// The states of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is tried when its moment comes.
+    Waiting,
+    /// Somebody tries it.
+    Running,
+    /// The upstream answered.
+    Done,
+    /// Every try failed.
+    Failed,
+}
+
+impl Jobs {
+    /// The queue of a namespace.
+    pub fn of(namespace: &str) -> Self {
+        Self { base: ["tg1:{", namespace, ":q}:"].concat() }
+    }
+
+    /// Stores a job, once for each ticket: a call that is repeated stores no second one. `claim` is how long a claim holds.
+    pub fn put(
+        &self,
+        ticket: &str,
+        (rule, queue): (&str, &strategy::Queue),
+        delay: Micros,
+        claim: Micros,
+        request: &[u8],
+    ) -> Call {
+        let kept = [delay, queue.max_wait, queue.result_ttl, SLACK].into_iter().fold(0, |sum: u64, one| {
+            sum.saturating_add(one.millis_ceil())
+        });
+        let numbers = [
+            u64::from(queue.max_queued),
+            delay.millis_ceil(),
+            claim.millis_ceil(),
+            u64::from(queue.max_attempts),
+            queue.max_wait.millis_ceil(),
+            kept,
+            queue.result_ttl.millis_ceil(),
+        ];
+        let mut call = self.step(&["put", ticket, rule]);
+        call.arguments.extend(numbers.map(|number| number.to_string()));
+        call.arguments.push(Base64UrlUnpadded::encode_string(request));
+        call
+    }
+
+    /// Claims jobs that are due. The same `holder` again, within a minute, brings what it has claimed already: for a call
+    /// whose answer was lost.
+    pub fn claim(&self, holder: &str) -> Call {
+        self.step(&["claim", holder, MOST_JOBS, MOST_BYTES])
+    }
+
+    /// Ends a job that `holder` has claimed; what came of it is kept.
+    pub fn end(&self, ticket: &str, holder: &str, is_done: bool, answer: &[u8]) -> Call {
+        let state = if is_done { "done" } else { "failed" };
+        self.step(&["end", ticket, holder, state, &Base64UrlUnpadded::encode_string(answer)])
+    }
+
+    /// Has a job that `holder` has claimed tried again. A try that was not sent counts as none; once the job may wait no
+    /// longer, it fails instead.
+    pub fn again(&self, ticket: &str, holder: &str, delay: Micros, was_sent: bool) -> Call {
+        let unsent = if was_sent { "0" } else { "1" };
+        self.step(&["again", ticket, holder, &delay.millis_ceil().to_string(), unsent])
+    }
+
+    /// Takes a job back that was never tried: whoever sent it was not promised anything.
+    pub fn drop(&self, ticket: &str) -> Call {
+        self.step(&["drop", ticket])
+    }
+
+    /// Asks how far a job is.
+    pub fn look(&self, ticket: &str) -> Call {
+        self.step(&["look", ticket])
+    }
+
+    fn step(&self, words: &[&str]) -> Call {
+        let arguments = words.iter().map(|word| (*word).to_owned()).collect();
+        Call { script: &QUEUE, keys: vec![self.base.clone()], arguments }
+    }
+}
+
+/// What became of a put: whether the job is stored, and how many of its rule are; `None` for no answer of the script.
+pub fn stored(entries: &[Node]) -> Option<(bool, u64)> {
+    let [is_stored, count] = entries else { return None };
+    Some((is_stored.integer().filter(|it| matches!(it, 0 | 1))? == 1, count.whole()?))
+}
+
+/// What an end, again or drop found: 0 for a job that was not the caller's (any more), 1 where it was done, 2 where the
+/// job failed instead.
+pub fn settled(entries: &[Node]) -> Option<u64> {
+    let [found] = entries else { return None };
+    found.whole().filter(|found| *found <= 2)
+}
+
+/// What a claim brought; `None` for no answer of the script.
+pub fn claimed(entries: &[Node]) -> Option<Claimed> {
+    let [more, count, rest @ ..] = entries else { return None };
+    let length = usize::try_from(count.whole()?).ok()?.checked_mul(3)?;
+    let (rules, jobs) = rest.split_at_checked(length)?;
+    let (rules, _) = rules.as_chunks::<3>();
+    let (jobs, []) = jobs.as_chunks::<3>() else { return None };
+    let rule = |[name, count, failed]: &[Node; 3]| Some((name.text()?.to_owned(), count.whole()?, failed.whole()?));
+    let job = |[ticket, attempts, request]: &[Node; 3]| {
+        Some((ticket.text()?.to_owned(), u32::try_from(attempts.whole()?).ok()?, bytes(request)?))
+    };
+    Some(Claimed {
+        more: more.whole()? > 0,
+        rules: rules.iter().map(rule).collect::<Option<_>>()?,
+        jobs: jobs.iter().map(job).collect::<Option<_>>()?,
+    })
+}
+
+/// What a look found: `Some(None)` where there is no such job.
+pub fn looked(entries: &[Node]) -> Option<Option<Seen>> {
+    let [state, rule, attempts, wait, answer] = entries else {
+        return (settled(entries)? == 0).then_some(None);
+    };
+    Some(Some(Seen {
+        state: match state.whole()? {
+            1 => State::Waiting,
+            2 => State::Running,
+            3 => State::Done,
+            4 => State::Failed,
+            _ => return None,
+        },
+        rule: rule.text()?.to_owned(),
+        attempts: u32::try_from(attempts.whole()?).ok()?,
+        wait: Micros::from_millis(wait.whole()?),
+        answer: bytes(answer)?,
+    }))
+}
+
+/// Bytes that came as text. What is none of ours reads as nothing at all, so that one damaged job spoils no claim.
+fn bytes(node: &Node) -> Option<Vec<u8>> {
+    Some(Base64UrlUnpadded::decode_vec(node.text()?).unwrap_or_default())
+}
