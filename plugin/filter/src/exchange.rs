@@ -4,6 +4,7 @@ mod asking;
 mod calling;
 mod collecting;
 mod headers;
+mod ticket;
 
 use std::rc::Rc;
 
@@ -17,6 +18,7 @@ use crate::exchange::calling::{Calling, Changing, Looking};
 use crate::exchange::collecting::Collecting;
 use crate::fleet::{Answered, Charged};
 use crate::host::{self, Headers, Level, Map};
+use crate::jobs::Told;
 use crate::root::Deployment;
 use crate::waiting::{Key, Seat};
 
@@ -42,6 +44,10 @@ enum State {
     Held { seat: Seat, reservation: Box<Reservation> },
     /// Its body is being read, to be queued.
     Collecting(Box<Collecting>),
+    /// The fleet's store is to keep it as a job.
+    Storing(Box<Collecting>),
+    /// It asks for a ticket's page, and the fleet's store is asked.
+    Paging,
     /// It is a call of the admin API whose body is being read.
     Calling(Box<Calling>),
     /// It is a call of the admin API that waits for the fleet's store.
@@ -59,6 +65,8 @@ pub(crate) enum Awaited {
     Question(Answered),
     /// Of the state at run time.
     State { exchange: u32, answer: Result<StateAnswer, Failure> },
+    /// Of a queued request.
+    Job { exchange: u32, told: Told },
 }
 
 impl Awaited {
@@ -66,7 +74,7 @@ impl Awaited {
     pub(crate) fn exchange(&self) -> u32 {
         match self {
             Self::Question(answered) => answered.exchange,
-            Self::State { exchange, .. } => *exchange,
+            Self::State { exchange, .. } | Self::Job { exchange, .. } => *exchange,
         }
     }
 }
@@ -99,8 +107,8 @@ impl Exchange {
         let lines = map.lines();
         headers::remove_reserved(&self.deployment.engine(), Map::RequestHeaders, &lines);
         let now = host::now();
-        if let Some(page) = self.deployment.ticket_page(&lines, now) {
-            return self.respond(&page, "ticket", &lines);
+        if let Some(after) = self.ticket_page(&lines, now) {
+            return after;
         }
         if let Some(after) = self.admin_call(&lines, is_whole, now) {
             return after;
@@ -131,6 +139,11 @@ impl Exchange {
         match (&decision.action, decision.reservation) {
             (Action::Delay(wait), Some(reservation)) => self.hold(*wait, reservation, now),
             (Action::Enqueue(wait), Some(reservation)) => {
+                if self.deployment.jobs.are_stored() && self.charged_elsewhere.is_none() {
+                    // This proxy's own cells stand in for the store that is to keep the job.
+                    self.give_back(&reservation);
+                    return self.respond(&collecting::not_stored(), "limited", lines);
+                }
                 let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
                 let seat = self.deployment.waiting.borrow_mut().enter(
                     self.id,
@@ -153,7 +166,12 @@ impl Exchange {
     pub(crate) fn request_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
         match &self.state {
             State::Passing => AfterBody::Continue,
-            State::Held { .. } | State::Looking(_) | State::Changing(_) | State::Answered => AfterBody::Hold,
+            State::Held { .. }
+            | State::Storing(_)
+            | State::Paging
+            | State::Looking(_)
+            | State::Changing(_)
+            | State::Answered => AfterBody::Hold,
             State::Asking(_) => self.body_while_asking(size, is_whole),
             State::Calling(_) => self.call_body(size, is_whole),
             State::Collecting(collecting) if size > collecting.max_body_bytes => {
@@ -223,7 +241,13 @@ impl Exchange {
                 host::log(Level::Error, collecting::NO_BODY);
                 self.refuse_call();
             }
-            State::Passing | State::Asking(_) | State::Looking(_) | State::Changing(_) | State::Answered => {}
+            State::Passing
+            | State::Asking(_)
+            | State::Storing(_)
+            | State::Paging
+            | State::Looking(_)
+            | State::Changing(_)
+            | State::Answered => {}
         }
     }
 
@@ -232,6 +256,7 @@ impl Exchange {
         match awaited {
             Awaited::Question(answered) => self.answered(answered),
             Awaited::State { answer, .. } => self.state_came(answer),
+            Awaited::Job { told, .. } => self.job_told(told),
         }
     }
 
@@ -245,7 +270,8 @@ impl Exchange {
                 self.give_back(&reservation);
                 deployment.keep_ticking(host::now(), false);
             }
-            State::Collecting(collecting) => {
+            // What the store comes to keep of it is taken back when it says so.
+            State::Collecting(collecting) | State::Storing(collecting) => {
                 deployment.waiting.borrow_mut().leave(collecting.seat);
                 deployment.jobs.collected(&collecting.rule);
                 deployment.counters.abandoned.add(1);
@@ -257,6 +283,7 @@ impl Exchange {
             State::Held { .. }
             | State::Passing
             | State::Asking(_)
+            | State::Paging
             | State::Looking(_)
             | State::Changing(_)
             | State::Answered => {}

@@ -17,6 +17,7 @@ use tidegate_engine::{Micros, Pending, Timestamp};
 
 use crate::admin::Asks;
 use crate::host::{self, Buffer, Headers, Level, Map, Metric, MetricKind, Status, define_metric};
+use crate::jobs::Step;
 use breaker::Breaker;
 use leases::Leases;
 use tidegate_engine::sorted::Sorted;
@@ -24,7 +25,7 @@ use tidegate_engine::sorted::Sorted;
 /// The longest answer of counters that is read, and the longest other one; a longer one is none. A thousand rules with two
 /// cells of five numbers are less.
 const LONGEST_ANSWER: usize = 1 << 18;
-const LONGEST_TEXT: usize = 1 << 20;
+const LONGEST_TEXT: usize = 1 << 21;
 
 /// What a call may take that no request of a client waits for.
 pub(crate) const UNHURRIED: Micros = Micros::from_secs(1);
@@ -88,6 +89,8 @@ enum Purpose {
 pub(crate) enum Errand {
     /// The state at run time.
     State(Asks),
+    /// A queued request.
+    Job(Box<Step>),
 }
 
 /// What comes of a call.
@@ -200,6 +203,11 @@ impl Fleet {
     /// Whether the store answers, as far as any VM of this proxy knows.
     pub(crate) fn is_healthy(&self) -> bool {
         self.healthy.value() != 0
+    }
+
+    /// How long an exchange waits for an answer.
+    pub(crate) fn timeout(&self) -> Micros {
+        self.settings.timeout
     }
 
     /// Puts an exchange's question. `fingerprint` tells subjects apart.

@@ -4,17 +4,19 @@
 //! it out when its reserved moment comes; every VM also looks over all slots, a piece a second, for jobs whose worker
 //! died. A job is claimed by compare-and-swap for as long as one try may take, so that two workers try it only where the
 //! first one died: at least once, and each try carries the ticket as its idempotency key. A restart of the proxy loses
-//! all slots.
+//! all slots. Where the policy's store is a fleet's, new jobs are put there instead (`stored`); what is in slots already is
+//! carried out from there.
 
 pub(crate) mod answer;
 mod carry_out;
 pub(crate) mod record;
 mod slots;
+mod stored;
 
 use core::cell::{Cell, RefCell};
 
 use tidegate_engine::admin::number;
-use tidegate_engine::policy::{Node, Policy};
+use tidegate_engine::policy::{Node, Policy, Store};
 use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Micros, Timestamp};
 
@@ -22,6 +24,7 @@ use crate::host::{self, Metric, MetricKind, define_metric};
 use record::{Call, Job, Progress, Terms};
 use slots::Slots;
 pub(crate) use slots::Ticket;
+pub(crate) use stored::{Step, Told};
 use tidegate_engine::sorted::Sorted;
 
 /// How often a VM looks over a piece of the slots.
@@ -35,6 +38,8 @@ const ABANDONED_AFTER: Micros = Micros::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Jobs {
     slots: Slots,
+    /// Where new jobs are kept, if not in slots.
+    stored: Option<stored::Stored>,
     rules: Vec<QueueRule>,
     /// The jobs that this VM carries out, by the moment they are due.
     ours: RefCell<Sorted<(Timestamp, u32), Ticket>>,
@@ -48,7 +53,7 @@ pub(crate) struct Jobs {
 #[derive(Debug)]
 struct QueueRule {
     name: String,
-    /// Jobs that have not ended.
+    /// Jobs that have not ended; of those in a fleet's store, as many as that told last.
     waiting: Metric,
     /// Jobs ever taken, those that found no slot included.
     taken: Metric,
@@ -58,6 +63,8 @@ struct QueueRule {
     failed: Metric,
     /// Requests whose bodies this VM reads: they may become jobs, and their bodies take room already.
     collecting: Cell<u32>,
+    /// The store says how many wait.
+    is_told: bool,
 }
 
 /// One look over all slots.
@@ -84,10 +91,14 @@ impl Jobs {
             ended: metric(MetricKind::Counter, "ended_total", &rule.name),
             failed: metric(MetricKind::Counter, "failed_total", &rule.name),
             collecting: Cell::new(0),
+            is_told: matches!(policy.store, Store::Redis(_)),
         });
+        let stored = stored::Stored::open(prefix, policy);
+        let wanted = if stored.is_some() { 0 } else { wanted };
         Self {
             // As many again, so that results have room beside waiting jobs.
             slots: Slots::open(prefix, wanted.saturating_mul(2)),
+            stored,
             rules: rules.collect(),
             ours: RefCell::default(),
             calls: RefCell::default(),
@@ -97,8 +108,20 @@ impl Jobs {
     }
 
     /// Whether there are slots: a rule queues, or one did.
-    pub(crate) fn are_kept(&self) -> bool {
+    fn are_kept(&self) -> bool {
         self.slots.count() > 0
+    }
+
+    /// Whether tickets have pages.
+    pub(crate) fn have_pages(&self) -> bool {
+        self.are_kept() || self.are_stored()
+    }
+
+    /// Counts a request whose client is told its ticket.
+    pub(crate) fn accepted(&self, rule: &str) {
+        if let Some(rule) = self.rule(rule) {
+            rule.taken.add(1);
+        }
     }
 
     /// When this VM has something to do next; `None` where no policy ever queued.
@@ -236,7 +259,7 @@ impl Jobs {
     /// one that went.)
     fn correct_gauges(&self, seen: &[(u64, (u64, u64))]) {
         for (rule, (seen, before)) in self.rules.iter().zip(seen) {
-            if rule.come_and_gone() == *before && *seen != rule.waiting.value() {
+            if self.stored.is_none() && rule.come_and_gone() == *before && *seen != rule.waiting.value() {
                 rule.waiting.set(*seen);
             }
         }
@@ -264,8 +287,18 @@ impl QueueRule {
     }
 
     fn count_ended(&self) {
-        self.waiting.add(-1);
+        if !self.is_told {
+            self.waiting.add(-1);
+        }
         self.ended.add(1);
+    }
+
+    /// Counts a job of the store that has ended.
+    fn count_stored(&self, has_failed: bool) {
+        self.ended.add(1);
+        if has_failed {
+            self.failed.add(1);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::exchange::{Awaited, Exchange};
 use crate::fleet::{Errand, Fleet, Settled};
 use crate::held::Held;
 use crate::host::{self, Buffer, Level};
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, Told};
 use crate::shared_table::SharedTable;
 use crate::timer::Timer;
 use crate::violations::Violations;
@@ -80,13 +80,19 @@ impl Root {
                 Settled::Errand(Errand::State(asks), outcome) => deployment
                     .state_answered(asks, outcome, now)
                     .map(|(exchange, answer)| Awaited::State { exchange, answer }),
+                Settled::Errand(Errand::Job(step), outcome) => deployment
+                    .jobs
+                    .step_answered(fleet, *step, outcome)
+                    .map(|(exchange, told)| Awaited::Job { exchange, told }),
                 Settled::Nothing => None,
             };
             deployment.keep_ticking(now, false);
             return awaited;
         }
         let alerts = deployment.alerts.as_ref();
-        if deployment.jobs.answered(token, header_count, now)
+        let fleet = deployment.fleet.as_ref();
+        if fleet.is_some_and(|fleet| deployment.jobs.stored_answered(fleet, token, header_count))
+            || deployment.jobs.answered(token, header_count, now)
             || alerts.is_some_and(|alerts| alerts.answered(token, header_count))
         {
             deployment.keep_ticking(now, false);
@@ -96,10 +102,12 @@ impl Root {
 
     /// Takes an answer that the exchange which asked is not there for.
     pub(crate) fn give_back(&self, awaited: Awaited) {
-        if let (Awaited::Question(answered), Some(deployment)) = (awaited, &self.deployment)
-            && let Some(fleet) = &deployment.fleet
-        {
-            fleet.give_back_answer(answered);
+        let Some(deployment) = &self.deployment else { return };
+        let Some(fleet) = &deployment.fleet else { return };
+        match awaited {
+            Awaited::Question(answered) => fleet.give_back_answer(answered),
+            Awaited::Job { told: Told::Stored(ticket), .. } => deployment.jobs.take_back(fleet, &ticket),
+            Awaited::Job { .. } | Awaited::State { .. } => {}
         }
     }
 
@@ -113,6 +121,7 @@ impl Root {
         deployment.operate(now);
         if let Some(fleet) = &deployment.fleet {
             fleet.tick(host::steady());
+            deployment.jobs.tick_stored(fleet, host::steady());
         }
         if let Some(violations) = &deployment.violations {
             violations.borrow_mut().write(now);
@@ -146,7 +155,7 @@ impl Deployment {
         let store = self.fleet.as_ref().and_then(Fleet::next_due);
         let state = self.operated.as_ref().and_then(Operated::next_look);
         let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
-        let due = due.chain(self.held.next_due()).chain(store).chain(state).min();
+        let due = due.chain(self.held.next_due()).chain(store).chain(state).chain(self.jobs.next_stored()).min();
         if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
             host::set_tick(millis);
         }

@@ -77,9 +77,9 @@ impl Jobs {
         claim: Micros,
         request: &[u8],
     ) -> Call {
-        let kept = [delay, queue.max_wait, queue.result_ttl, SLACK].into_iter().fold(0, |sum: u64, one| {
-            sum.saturating_add(one.millis_ceil())
-        });
+        let kept = [delay, queue.max_wait, queue.result_ttl, SLACK]
+            .into_iter()
+            .fold(0, |sum: u64, one| sum.saturating_add(one.millis_ceil()));
         let numbers = [
             u64::from(queue.max_queued),
             delay.millis_ceil(),

@@ -138,7 +138,12 @@ mod tests {
             assert!(!script.text.contains("--"), "two signs became a comment");
         }
         for (script, most) in [(ACQUIRE, 11_264), (QUEUE, 4_096)] {
-            assert!(script.text.len() < most, "{}: {} bytes are a part of every filter", script.name, script.text.len());
+            assert!(
+                script.text.len() < most,
+                "{}: {} bytes are a part of every filter",
+                script.name,
+                script.text.len()
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A request on its way into the queue: its headers as the job will carry them, while its body is read; and the pages
-//! that tickets have.
+//! A request on its way into the queue: its headers as the job will carry them, while its body is read, until it is stored.
+
+use std::rc::Rc;
 
 use tidegate_engine::admin::answer::problem;
 use tidegate_engine::{Header, Micros, Reservation, Response, Timestamp};
@@ -8,7 +9,7 @@ use super::{Exchange, State};
 use crate::abi::AfterHeaders;
 use crate::host::{self, Buffer};
 use crate::jobs::record::Call;
-use crate::jobs::{Ticket, answer};
+use crate::jobs::{Told, answer};
 use crate::root::Deployment;
 use crate::waiting::Seat;
 
@@ -36,6 +37,10 @@ pub(super) const BODY_WITHIN: Micros = Micros::from_secs(10);
 /// What the log says then.
 pub(super) const NO_BODY: &str = "queue: no request body came within 10 s; if every request with a body ends like this, \
      the plugin's configuration lacks allow_on_headers_stop_iteration";
+
+/// What clients are told whose requests find no room, and those whose requests the fleet's store does not take.
+const FULL: &str = "The queue is full.";
+const NOT_STORED: &str = "The store does not answer: the request was not queued.";
 
 /// What is known of a request that is to be queued, before its body is whole.
 #[derive(Debug)]
@@ -99,28 +104,66 @@ impl Exchange {
         let body = if size == 0 { Vec::new() } else { host::buffer(Buffer::RequestBody, size).unwrap_or_default() };
         let now = host::now();
         let call = Call { headers: core::mem::take(&mut collecting.headers), body };
-        let deployment = &self.deployment;
+        let deployment = Rc::clone(&self.deployment);
         let engine = deployment.engine();
         let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
-        let queue = rule.and_then(|rule| rule.strategy.queue());
-        let ticket = queue.and_then(|queue| deployment.jobs.take(&collecting.rule, queue, call, collecting.due, now));
-        match (ticket, queue) {
-            (Some(ticket), _) => {
-                let wait = collecting.due.since(now);
-                deployment.jobs.collected(&collecting.rule);
-                deployment.keep_ticking(now, false);
-                self.respond(&answer::accepted(&deployment.ticket_path(), ticket, wait), "queued", &[]);
+        let Some(queue) = rule.and_then(|rule| rule.strategy.queue()) else { return self.refuse_queued(429, FULL) };
+        if let Some(fleet) = deployment.fleet.as_ref().filter(|_| deployment.jobs.are_stored()) {
+            if !deployment.jobs.put(fleet, self.id, (&collecting.rule, queue), call, collecting.due) {
+                return self.refuse_queued(503, NOT_STORED);
             }
-            (None, queue) => {
-                let status = queue.map_or(429, |queue| queue.full_status);
-                self.refuse_queued(status, "The queue is full.");
+            if let State::Collecting(collecting) = core::mem::replace(&mut self.state, State::Answered) {
+                self.state = State::Storing(collecting);
             }
+            return;
         }
+        match deployment.jobs.take(&collecting.rule, queue, call, collecting.due, now) {
+            Some(ticket) => self.accept(ticket.to_string(), now),
+            None => self.refuse_queued(queue.full_status, FULL),
+        }
+    }
+
+    /// Goes on with what the fleet's store says of a job: the one that this request became, or the one that it asks for.
+    pub(super) fn job_told(&mut self, told: Told) {
+        let is_waiting = matches!(self.state, State::Storing(_) | State::Paging) && host::enter(self.id).is_ok();
+        let now = host::now();
+        match (&self.state, told) {
+            (State::Storing(collecting), Told::Stored(ticket)) if is_waiting => {
+                self.deployment.jobs.accepted(&collecting.rule);
+                self.accept(ticket, now);
+            }
+            // Its client has left.
+            (_, Told::Stored(ticket)) => {
+                if let Some(fleet) = &self.deployment.fleet {
+                    self.deployment.jobs.take_back(fleet, &ticket);
+                }
+            }
+            (State::Storing(collecting), told) if is_waiting => match told {
+                Told::Full => {
+                    let status = self.deployment.full_status(&collecting.rule);
+                    self.refuse_queued(status, FULL);
+                }
+                _ => self.refuse_queued(503, NOT_STORED),
+            },
+            (State::Paging, told) if is_waiting => self.page_told(&told, now),
+            _ => {}
+        }
+    }
+
+    /// Answers 202: the request is stored.
+    fn accept(&mut self, ticket: String, now: Timestamp) {
+        let state = core::mem::replace(&mut self.state, State::Answered);
+        let (State::Collecting(collecting) | State::Storing(collecting)) = state else { return };
+        self.deployment.jobs.collected(&collecting.rule);
+        self.deployment.keep_ticking(now, false);
+        let wait = collecting.due.since(now);
+        self.respond(&answer::accepted(&self.deployment.ticket_path(), ticket, wait), "queued", &[]);
     }
 
     /// Refuses a request that was to be queued, and gives back what it had reserved.
     pub(super) fn refuse_queued(&mut self, status: u16, detail: &str) {
-        if let State::Collecting(collecting) = core::mem::replace(&mut self.state, State::Answered) {
+        let state = core::mem::replace(&mut self.state, State::Answered);
+        if let State::Collecting(collecting) | State::Storing(collecting) = state {
             self.deployment.jobs.collected(&collecting.rule);
             self.give_back(&collecting.reservation);
         }
@@ -128,28 +171,15 @@ impl Exchange {
     }
 }
 
-impl Deployment {
-    /// The path that every ticket's page starts with.
-    pub(super) fn ticket_path(&self) -> String {
-        format!("{}/v1/queue/", self.engine().policy().admin_api.path)
-    }
+/// The answer where the fleet's store would have to keep a request, and is left alone.
+pub(super) fn not_stored() -> Response {
+    problem(503, NOT_STORED)
+}
 
-    /// A ticket's page, where a request asks for one. Only the byte-exact path does; without a rule that queues, or
-    /// one that ever did, it is a path like any other.
-    pub(super) fn ticket_page(&self, lines: &[Header<'_>], now: Timestamp) -> Option<Response> {
-        let pseudo = |wanted: &[u8]| lines.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        if !self.jobs.are_kept() || !matches!(pseudo(b":method")?, b"GET" | b"HEAD") {
-            return None;
-        }
-        let text = pseudo(b":path")?.strip_prefix(self.ticket_path().as_bytes())?;
-        let ticket = core::str::from_utf8(text).ok().and_then(Ticket::parse);
-        let job = ticket.and_then(|ticket| self.jobs.look_up(ticket));
+impl Deployment {
+    fn full_status(&self, rule: &str) -> u16 {
         let engine = self.engine();
-        let rule = job.as_ref().and_then(|job| {
-            let rules = &engine.policy().rules;
-            rules.iter().find(|rule| rule.name == job.rule)
-        });
-        let interval = rule.and_then(|rule| rule.quota.window.0.checked_div(rule.rate()));
-        Some(answer::outcome(job.as_ref(), interval.map(Micros), now))
+        let rule = engine.policy().rules.iter().find(|known| known.name == rule);
+        rule.and_then(|rule| rule.strategy.queue()).map_or(429, |queue| queue.full_status)
     }
 }

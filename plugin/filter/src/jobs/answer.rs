@@ -4,14 +4,13 @@ use core::str;
 
 use tidegate_engine::admin::{answer, hex, number, object, text};
 use tidegate_engine::policy::Node;
+use tidegate_engine::redis::queue;
 use tidegate_engine::{Micros, Response, Timestamp};
 
-use super::record::{Answer, Job, Outcome, Progress};
-use super::slots::Ticket;
+use super::record::{Answer, Outcome, Progress};
 
 /// The answer to a request that was queued: where its outcome will be, and an estimate of when.
-pub(crate) fn accepted(path: &str, ticket: Ticket, wait: Micros) -> Response {
-    let ticket = ticket.to_string();
+pub(crate) fn accepted(path: &str, ticket: String, wait: Micros) -> Response {
     let location = [path, &ticket].concat();
     let seconds = wait.secs_ceil().max(1);
     let body = object(&mut [
@@ -26,13 +25,24 @@ pub(crate) fn accepted(path: &str, ticket: Ticket, wait: Micros) -> Response {
     response
 }
 
-/// A ticket's page. `interval` is what one request takes at the rule's rate, for the position in line.
-pub(crate) fn outcome(job: Option<&Job>, interval: Option<Micros>, now: Timestamp) -> Response {
-    let Some(job) = job else { return answer::problem(404, "There is no such ticket.") };
+/// How far a job is that the fleet's store has.
+pub(crate) fn progress(seen: &queue::Seen, now: Timestamp) -> Progress {
+    match seen.state {
+        queue::State::Waiting => Progress::Waiting(now + seen.wait),
+        queue::State::Running => Progress::Running(now + seen.wait),
+        queue::State::Done => Progress::Ended(now, Outcome::Done(Answer::read(&seen.answer))),
+        queue::State::Failed => Progress::Ended(now, Outcome::Failed(Answer::read(&seen.answer))),
+    }
+}
+
+/// A ticket's page: the job's rule, how often it was tried and how far it is, if there is one. `interval` is what one
+/// request takes at the rule's rate, for the position in line.
+pub(crate) fn outcome(job: Option<(&str, u32, &Progress)>, interval: Option<Micros>, now: Timestamp) -> Response {
+    let Some((rule, attempts, progress)) = job else { return answer::problem(404, "There is no such ticket.") };
     let mut members =
-        vec![("attempts", number(job.attempts.into())), ("rule", text(&job.rule)), ("status", text(word(job)))];
+        vec![("attempts", number(attempts.into())), ("rule", text(rule)), ("status", text(word(progress)))];
     let mut retry_after = None;
-    match &job.progress {
+    match progress {
         Progress::Waiting(due) => {
             let left = due.since(now);
             let position = interval.and_then(|one| left.0.checked_div(one.0)).unwrap_or(0).saturating_add(1);
@@ -50,8 +60,8 @@ pub(crate) fn outcome(job: Option<&Job>, interval: Option<Micros>, now: Timestam
     page
 }
 
-fn word(job: &Job) -> &'static str {
-    match &job.progress {
+fn word(progress: &Progress) -> &'static str {
+    match progress {
         Progress::Waiting(_) => "waiting",
         Progress::Running(_) => "running",
         Progress::Ended(_, Outcome::Done(_)) => "done",

@@ -28,7 +28,7 @@ impl Jobs {
         }
         let job = &claimed.job;
         let body = self.slots.body(ticket.slot);
-        match host::http_call(&job.terms.cluster, &headers(job, ticket), &body, job.terms.timeout_ms) {
+        match send(job, &body) {
             Ok(token) => {
                 self.calls.borrow_mut().insert(token, ticket);
             }
@@ -40,9 +40,7 @@ impl Jobs {
     /// upstream never saw it, so it counts as no try where waiting can help.
     fn not_sent(&self, ticket: Ticket, status: Status, now: Timestamp) {
         self.change(ticket, |job| {
-            if status == Status::BAD_ARGUMENT {
-                host::log(Level::Error, &["queue of rule ", &job.rule, ": no cluster ", &job.terms.cluster].concat());
-            } else {
+            if status != Status::BAD_ARGUMENT {
                 job.attempts = job.attempts.saturating_sub(1);
             }
             if now >= job.terms.give_up_at || job.attempts >= job.terms.max_attempts {
@@ -53,21 +51,10 @@ impl Jobs {
         });
     }
 
-    /// Takes the answer of a try; `false` where the token is none of ours. A reset answers without headers.
+    /// Takes the answer of a try; `false` where the token is none of ours.
     pub(crate) fn answered(&self, token: u32, header_count: u32, now: Timestamp) -> bool {
         let Some(ticket) = self.calls.borrow_mut().remove(&token) else { return false };
-        let map = if header_count == 0 { None } else { Headers::of(Map::CallResponseHeaders).ok() };
-        self.change(ticket, |job| {
-            let answer = answer(map.as_ref(), job.terms.max_result_bytes as usize);
-            let failed = matches!(answer.status, 0 | 408 | 429 | 500..);
-            if !failed {
-                Progress::Ended(now, Outcome::Done(answer))
-            } else if job.attempts >= job.terms.max_attempts {
-                Progress::Ended(now, Outcome::Failed(answer))
-            } else {
-                Progress::Waiting(now + backoff(job))
-            }
-        });
+        self.change(ticket, |job| after(job, header_count, now));
         true
     }
 
@@ -101,11 +88,35 @@ impl Jobs {
     }
 }
 
+/// Sends a try with this body; the log says where its cluster is unknown.
+pub(super) fn send(job: &Job, body: &[u8]) -> Result<u32, Status> {
+    let terms = &job.terms;
+    let sent = host::http_call(&terms.cluster, &headers(job), body, terms.timeout_ms);
+    if sent == Err(Status::BAD_ARGUMENT) {
+        host::log(Level::Error, &["queue of rule ", &job.rule, ": no cluster ", &terms.cluster].concat());
+    }
+    sent
+}
+
+/// How far a job is once a try's answer is there. A reset answers without headers.
+pub(super) fn after(job: &Job, header_count: u32, now: Timestamp) -> Progress {
+    let map = if header_count == 0 { None } else { Headers::of(Map::CallResponseHeaders).ok() };
+    let answer = answer(map.as_ref(), job.terms.max_result_bytes as usize);
+    let failed = matches!(answer.status, 0 | 408 | 429 | 500..);
+    if !failed {
+        Progress::Ended(now, Outcome::Done(answer))
+    } else if job.attempts >= job.terms.max_attempts {
+        Progress::Ended(now, Outcome::Failed(answer))
+    } else {
+        Progress::Waiting(now + backoff(job))
+    }
+}
+
 /// The headers of a try: what the job kept, its ticket as the idempotency key, and which try this is.
-fn headers(job: &Job, ticket: Ticket) -> Vec<(&str, Vec<u8>)> {
+fn headers(job: &Job) -> Vec<(&str, Vec<u8>)> {
     let kept = job.call.headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let own = [
-        ("idempotency-key", hex(&ticket.bits).into_bytes()),
+        ("idempotency-key", hex(&job.ticket).into_bytes()),
         ("x-tidegate-attempt", job.attempts.to_string().into_bytes()),
         ("x-tidegate-rule", job.rule.clone().into_bytes()),
     ];
@@ -113,7 +124,7 @@ fn headers(job: &Job, ticket: Ticket) -> Vec<(&str, Vec<u8>)> {
 }
 
 /// The wait before the next try: it doubles with each.
-fn backoff(job: &Job) -> Micros {
+pub(super) fn backoff(job: &Job) -> Micros {
     let doubled = 1_u64.checked_shl(job.attempts.saturating_sub(1)).unwrap_or(u64::MAX);
     Micros::from_millis(job.terms.backoff_ms.saturating_mul(doubled).min(LONGEST_BACKOFF_MS.max(job.terms.backoff_ms)))
 }

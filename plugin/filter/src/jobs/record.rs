@@ -86,9 +86,7 @@ impl Job {
         to.push(kind);
         put_number(&mut to, at.micros());
         if let Some(answer) = answer {
-            put_number(&mut to, u64::from(answer.status));
-            put_bytes(&mut to, answer.content_type.as_bytes());
-            put_bytes(&mut to, &answer.body);
+            to.extend(answer.bytes());
         }
         let terms = &self.terms;
         put_bytes(&mut to, terms.cluster.as_bytes());
@@ -142,6 +140,22 @@ impl Job {
         }
         let call = Call { headers, body: from.bytes()?.to_vec() };
         Some(Self { ticket, rule, progress, attempts, terms, call })
+    }
+}
+
+impl Answer {
+    /// The answer's bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut to = Vec::new();
+        put_number(&mut to, u64::from(self.status));
+        put_bytes(&mut to, self.content_type.as_bytes());
+        put_bytes(&mut to, &self.body);
+        to
+    }
+
+    /// Reads what [`Answer::bytes`] wrote; no answer where that is damaged.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        Reader(bytes).answer().unwrap_or_default()
     }
 }
 

@@ -109,5 +109,8 @@ fn nothing_stored_is_lost_whatever_the_workers_do() {
         redis.forget();
     }
     println!("queue.lua, 200 histories: {seen:?}");
-    assert!(seen.done > 2_000 && seen.dead > 500 && seen.lost > 500 && seen.full > 200 && seen.again > 1_000, "{seen:?}");
+    assert!(
+        seen.done > 2_000 && seen.dead > 500 && seen.lost > 500 && seen.full > 200 && seen.again > 1_000,
+        "{seen:?}"
+    );
 }

@@ -57,7 +57,8 @@ struct History<'a> {
 pub(super) fn live_through(redis: &mut Virtual, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let workers = (0..3).map(|n| Worker { holder: format!("start{n}"), holds: Vec::new() }).collect();
     let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut history = History { redis, random, model: Model::default(), jobs: Jobs::of("t"), workers, claims: 0, tally };
+    let mut history =
+        History { redis, random, model: Model::default(), jobs: Jobs::of("t"), workers, claims: 0, tally };
     for step in 0..STEPS {
         history.step(step).map_err(|difference| format!("step {step}: {difference}"))?;
     }
@@ -105,7 +106,13 @@ impl History<'_> {
         let settings = queue(MAX_QUEUED, most_tries, Micros::from_millis(max_wait));
         let request: Vec<u8> = (0..self.random.below(40)).map(|at| (at * step) as u8).collect();
         let claim = Micros::from_millis(CLAIM_MS);
-        let call = self.jobs.put(&ticket, (rule, &settings), Micros::from_millis(delay), claim, &[&[1], &request[..]].concat());
+        let call = self.jobs.put(
+            &ticket,
+            (rule, &settings),
+            Micros::from_millis(delay),
+            claim,
+            &[&[1], &request[..]].concat(),
+        );
         let before = self.model.waiting(rule);
         let (is_stored, count) = stored(&self.redis.run(&call)?).ok_or("no answer of put")?;
         let fits = before < u64::from(MAX_QUEUED);
@@ -222,7 +229,8 @@ impl History<'_> {
     fn look(&mut self) -> Result<(), String> {
         let tickets: Vec<String> = self.model.jobs.keys().cloned().chain(["none".to_owned()]).collect();
         let ticket = &tickets[usize::try_from(self.random.below(tickets.len() as u64)).unwrap()];
-        self.agrees(ticket)
+        // Also of what somebody was promised: only a put without an answer is taken back, but it may be so late.
+        if self.random.one_in(8) { self.drop(ticket) } else { self.agrees(ticket) }
     }
 
     fn agrees(&mut self, ticket: &str) -> Result<(), String> {

@@ -70,8 +70,9 @@ impl Model {
 
     fn first_claim(&mut self, holder: &str, claimed: &Claimed, now: u64) -> Result<(), String> {
         let is_due = |job: &Job| job.ended.is_none() && job.due <= now;
+        let may_be_claimed = |job: &&mut Job| is_due(job) && job.tries < job.most_tries;
         for (ticket, ..) in &claimed.jobs {
-            let job = self.jobs.get_mut(ticket).filter(|job| is_due(job)).ok_or("claimed, but not due")?;
+            let job = self.jobs.get_mut(ticket).filter(may_be_claimed).ok_or("claimed, but not due")?;
             (job.holder, job.tries) = (Some(holder.to_owned()), job.tries + 1);
         }
         let mut failed = 0;

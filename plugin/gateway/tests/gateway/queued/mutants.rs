@@ -28,7 +28,10 @@ const MUTANTS: &[(&str, &str)] = &[
     ("if ended or of[4] ~= '0' then return { 0 } end", "if ended then return { 0 } end"),
     ("and left > 0 and 2", "and 2"),
     ("if of[2] ~= holder then return { 0 } end", ""),
-    ("if not ended then finish(ticket, rule, ARGV[4], ARGV[5], of[6]) end", "finish(ticket, rule, ARGV[4], ARGV[5], of[6])"),
+    (
+        "if not ended then finish(ticket, rule, ARGV[4], ARGV[5], of[6]) end",
+        "finish(ticket, rule, ARGV[4], ARGV[5], of[6])",
+    ),
     ("  if ended then return { 0 } end\n  if ARGV[5]", "  if ARGV[5]"),
     ("call('HINCRBY', key, 'n', -1)", ""),
     ("if now - of[5] >= 0 then", "if now - of[5] > 60000 then"),
