@@ -17,6 +17,7 @@ mod operate;
 mod outage;
 mod policies;
 mod proxies;
+mod queued;
 mod room;
 mod spread;
 mod strategies;

@@ -1,0 +1,191 @@
+//! Queued requests of a fleet: whatever is killed, each one that was answered with 202 is carried out; any proxy tells of
+//! it; and what keeps failing is kept as a dead letter. The script by itself is `gateway`'s.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use xtask::load::{Answer, Client, Request};
+
+use crate::http::Gateway;
+use crate::process::wait_for;
+use crate::proxies::{Fleet, count, policy};
+use crate::servers::Redis;
+use crate::skip;
+
+/// A Redis that has on its disk what it has confirmed.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+fn rule(name: &str, rate: u64, window: u64, options: &Value) -> Value {
+    let mut strategy = json!({
+        "type": "queue", "cluster": "upstream", "authority": "jobs", "max_queued": 10_000, "max_attempts": 20,
+        "backoff_ms": 100, "timeout_ms": 1000, "max_wait_seconds": 600, "result_ttl_seconds": 600,
+        "allow_unverified": true
+    });
+    for (name, value) in options.as_object().unwrap() {
+        strategy[name] = value.clone();
+    }
+    json!({"name": name, "scope": "global", "rate": rate, "window_seconds": window, "burst": 1, "strategy": strategy,
+        "on_store_error": "local"})
+}
+
+struct Parts {
+    fleet: Fleet,
+    redis: Redis,
+    gateway: Gateway,
+}
+
+fn start(test: &str, rules: &Value) -> Option<Parts> {
+    if !skip::has(test, &["redis-server"]) {
+        return None;
+    }
+    let redis = Redis::start(&DURABLE);
+    let gateway = Gateway::start(&redis.url(), &[]);
+    let policy = policy(json!({"timeout_ms": 500, "mode": "exact"}), rules.clone());
+    let fleet = Fleet::start(test, 2, &gateway.address, &policy)?;
+    Some(Parts { fleet, redis, gateway })
+}
+
+impl Parts {
+    fn client(&self, proxy: usize) -> Client {
+        Client::http1(self.fleet.envoys[proxy].address("main").unwrap(), 8).unwrap()
+    }
+
+    fn kill_gateway(&mut self) {
+        self.gateway.process.signal(Signal::KILL);
+        self.gateway.process.0.wait().unwrap();
+    }
+
+    /// The idempotency keys that the upstream has seen on this path.
+    fn keys(&self, path: &str) -> Vec<String> {
+        let arrivals = self.fleet.upstream.arrivals();
+        let keys = arrivals.iter().filter(|arrival| arrival.path.starts_with(path));
+        keys.filter_map(|arrival| Some(arrival.headers.get("idempotency-key")?.to_str().unwrap().to_owned())).collect()
+    }
+}
+
+fn ticket(accepted: &Answer) -> String {
+    accepted.json().unwrap()["ticket"].as_str().unwrap().to_owned()
+}
+
+fn page(client: &Client, ticket: &str) -> Value {
+    let page = client.send(&Request::get(&format!("/.tidegate/v1/queue/{ticket}"))).unwrap();
+    page.json().unwrap()
+}
+
+#[test]
+fn nothing_accepted_is_lost_whatever_is_killed() {
+    let rules = json!([rule("work", 60, 1, &json!({}))]);
+    let Some(mut parts) = start("fleet, durable queue", &rules) else { return };
+    let load = |address, path: &'static str| {
+        // Sixty a second through each proxy, for nine seconds: twice the rate.
+        let requests = (0..540_u32).map(move |number| {
+            let at = Duration::from_millis(16) * number;
+            Request::new("POST", &format!("{path}/{number}")).body(format!("body {number}")).at(at)
+        });
+        let client = Client::http1(address, 64).unwrap();
+        let mut answers = Vec::new();
+        client.for_each(requests, |_, answer| answers.extend(answer.ok()));
+        answers
+    };
+    let addresses: Vec<_> = parts.fleet.envoys.iter().map(|envoy| envoy.address("main").unwrap()).collect();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let loads = [(addresses[0], "/work/a"), (addresses[1], "/work/b")]
+            .map(|(address, path)| scope.spawn(move || load(address, path)));
+        let start = Instant::now();
+        let wait_until = |at: u64| std::thread::sleep(Duration::from_secs(at).saturating_sub(start.elapsed()));
+        wait_until(2);
+        let pid = Pid::from_raw(i32::try_from(parts.fleet.envoys[1].pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        wait_until(4);
+        parts.kill_gateway();
+        std::thread::sleep(Duration::from_millis(500));
+        parts.gateway = Gateway::start(&parts.redis.url(), &["--listen", &parts.gateway.address]);
+        wait_until(6);
+        parts.redis.kill();
+        parts.redis.restart(&DURABLE);
+        wait_for("redis-server", Duration::from_secs(20), || parts.redis.try_ask(&["PING"]));
+        loads.into_iter().flat_map(|load| load.join().unwrap()).collect()
+    });
+    parts.fleet.envoys.remove(1);
+    let accepted: BTreeSet<String> = answers.iter().filter(|answer| answer.status == 202).map(ticket).collect();
+    let others = |status| count(&answers, status);
+    assert!(accepted.len() > 300, "{}", accepted.len());
+    let strange = answers.iter().find(|answer| ![200, 202, 429, 503].contains(&answer.status));
+    assert!(strange.is_none(), "{strange:?}");
+
+    let missing = |parts: &Parts| {
+        let arrived: BTreeSet<String> = parts.keys("/work").into_iter().collect();
+        accepted.difference(&arrived).count()
+    };
+    let start = Instant::now();
+    wait_for("all jobs", Duration::from_secs(60), || (missing(&parts) == 0).then_some(()));
+    let took = start.elapsed();
+    let client = parts.client(0);
+    wait_for("all results", Duration::from_secs(20), || {
+        accepted.iter().all(|ticket| page(&client, ticket)["status"] == "done").then_some(())
+    });
+    let tries = parts.keys("/work");
+    let jobs: BTreeSet<&String> = tries.iter().collect();
+    println!(
+        "fleet, durable queue: {} answered 202, {} passed, {} refused with 503, {} with 429; one of two proxies, the gateway \
+         and Redis killed: all 202 carried out {took:.1?} after the load, {} jobs in {} tries",
+        accepted.len(),
+        others(200),
+        others(503),
+        others(429),
+        jobs.len(),
+        tries.len()
+    );
+    // Tried twice is what was under way when somebody died; stored and not promised is what the answer was lost of.
+    assert!(tries.len() < jobs.len() + 200 && jobs.len() < accepted.len() + 100);
+    wait_for("an empty line", Duration::from_secs(20), || (parts.fleet.count("queue_waiting.work") == 0).then_some(()));
+    parts.fleet.assert_nothing_died();
+}
+
+#[test]
+fn what_keeps_failing_is_a_dead_letter_that_can_be_put_back() {
+    let rules = json!([rule("sick", 20, 1, &json!({"max_attempts": 2}))]);
+    let Some(mut parts) = start("fleet, dead letters", &rules) else { return };
+    let clients = [parts.client(0), parts.client(1)];
+    let post = || Request::new("POST", "/status/500/x").body("work");
+    let answers: Vec<Answer> = (0..6).map(|_| clients[0].send(&post()).unwrap()).collect();
+    let tickets: Vec<String> = answers.iter().filter(|answer| answer.status == 202).map(ticket).collect();
+    assert!(tickets.len() >= 4, "{answers:?}");
+    // The other proxy tells of them, and of no other.
+    wait_for("the last tries", Duration::from_secs(20), || {
+        tickets.iter().all(|ticket| page(&clients[1], ticket)["status"] == "failed").then_some(())
+    });
+    let failed = page(&clients[1], &tickets[0]);
+    assert_eq!((&failed["attempts"], &failed["response"]["status"]), (&json!(2), &json!(500)));
+    assert_eq!(clients[1].send(&Request::get(&format!("/.tidegate/v1/queue/{:032x}", 7))).unwrap().status, 404);
+    assert_eq!(parts.fleet.count("queue_failed_total.sick"), tickets.len() as u64);
+    // As the page about Redis says.
+    let dead: Vec<String> = redis::from_redis_value(parts.redis.ask(&["ZRANGE", "tg1:{t:q}:dead", "0", "-1"])).unwrap();
+    assert_eq!(dead.iter().collect::<BTreeSet<_>>(), tickets.iter().collect());
+    let job = format!("tg1:{{t:q}}:job:{}", tickets[0]);
+    parts.redis.ask(&["ZREM", "tg1:{t:q}:dead", &tickets[0]]);
+    parts.redis.ask(&["HDEL", &job, "s", "a", "c"]);
+    parts.redis.ask(&["HSET", &job, "n", "0"]);
+    parts.redis.ask(&["SADD", "tg1:{t:q}:rules", "sick"]);
+    parts.redis.ask(&["ZADD", "tg1:{t:q}:due:sick", "0", &tickets[0]]);
+    let tries = || parts.keys("/status").into_iter().filter(|key| *key == tickets[0]).count();
+    wait_for("two more tries", Duration::from_secs(20), || (tries() == 4).then_some(()));
+    parts.fleet.assert_nothing_died();
+}
+
+#[test]
+fn a_full_queue_is_full_on_every_proxy_and_nothing_is_promised_without_redis() {
+    // The first passes; the others' moments lie hours ahead, and there is room for seven.
+    let options = json!({"max_queued": 7, "max_wait_seconds": 604_800});
+    let rules = json!([rule("work", 1, 3600, &options)]);
+    let Some(mut parts) = start("fleet, full queue", &rules) else { return };
+    let answers = parts.fleet.send(40, 10, &Request::new("POST", "/work/x").body("work"));
+    assert_eq!([200, 202, 429].map(|status| count(&answers, status)), [1, 7, 32]);
+    parts.redis.kill();
+    let answers = parts.fleet.send(40, 4, &Request::new("POST", "/work/x").body("work"));
+    println!("fleet, full queue: without Redis {} with 503, {} with 429", count(&answers, 503), count(&answers, 429));
+    assert_eq!((count(&answers, 202), answers.len()), (0, 40));
+    parts.fleet.assert_nothing_died();
+}
