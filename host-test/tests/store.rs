@@ -14,6 +14,8 @@ mod calls;
 mod cluster;
 #[path = "store/held.rs"]
 mod held;
+#[path = "store/jobs.rs"]
+mod jobs;
 #[path = "store/leases.rs"]
 mod leases;
 #[path = "store/leaving.rs"]
@@ -24,6 +26,8 @@ mod local;
 mod played;
 #[path = "store/state.rs"]
 mod state;
+#[path = "store/put.rs"]
+mod put;
 #[path = "with_wasm/tidegate.rs"]
 #[allow(unused_macros, unused_imports)]
 mod tidegate;

@@ -1,8 +1,10 @@
 //! Requests that the store has counted and that do not go on at once: held until the store's moment, or taken as jobs with
 //! the bodies that came while it was asked. Holding and jobs themselves are `filter` and `strategies`.
 
+use serde_json::json;
 use tidegate_host_test::{Answer, Outcome, Request};
 
+use crate::jobs::result;
 use crate::played::{MS, NOW, asked, done, granted, passed, proxy, refused};
 use crate::tidegate::rule;
 
@@ -60,15 +62,19 @@ fn a_job_keeps_what_came_of_its_body_while_the_store_was_asked() {
     let mut open = Request::new("POST", "/report").header("x-user", "a").open();
     open = open.header("content-length", "500");
     let stream = at.host.request(0, &at.id, open);
-    let call = at.call();
+    let call = at.step("acquire");
     stream.send_body(&body[..200], false);
     stream.send_body(&body[200..], true);
     assert_eq!(stream.outcome(), Outcome::Paused);
     at.host.answer(&call, granted(&[[2_000_000, 1, 0, 62_000_000, 0]]));
+    let put = at.step("put");
+    at.host.answer(&put, result(&json!([1, 1])));
     assert_eq!(stream.status(), 202, "taken as a job");
-    assert!(!at.is_asked());
+    let words = asked(&put).lines;
+    at.nothing_due();
     at.host.advance(2_001 * MS);
-    let job = at.call();
+    at.claims(&(words[0].clone(), words[words.len() - 1].clone()), 1);
+    let job = at.tries().remove(0);
     assert_eq!((job.headers.text(":authority").as_deref(), job.body.len()), (Some("jobs"), 500));
     assert_eq!(job.body, body.as_bytes());
     at.host.answer(&job, Answer::Response(tidegate_host_test::Response::new(200)));
