@@ -10,6 +10,8 @@ mod answers;
 mod breaker;
 #[path = "store/calls.rs"]
 mod calls;
+#[path = "store/carried.rs"]
+mod carried;
 #[path = "store/cluster.rs"]
 mod cluster;
 #[path = "store/held.rs"]
@@ -24,10 +26,10 @@ mod leaving;
 mod local;
 #[path = "store/played.rs"]
 mod played;
-#[path = "store/state.rs"]
-mod state;
 #[path = "store/put.rs"]
 mod put;
+#[path = "store/state.rs"]
+mod state;
 #[path = "with_wasm/tidegate.rs"]
 #[allow(unused_macros, unused_imports)]
 mod tidegate;

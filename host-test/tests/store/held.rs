@@ -71,10 +71,7 @@ fn a_job_keeps_what_came_of_its_body_while_the_store_was_asked() {
     at.host.answer(&put, result(&json!([1, 1])));
     assert_eq!(stream.status(), 202, "taken as a job");
     let words = asked(&put).lines;
-    at.nothing_due();
-    at.host.advance(2_001 * MS);
-    at.claims(&(words[0].clone(), words[words.len() - 1].clone()), 1);
-    let job = at.tries().remove(0);
+    let job = at.claims(0, &(words[0].clone(), words[words.len() - 1].clone()), 1);
     assert_eq!((job.headers.text(":authority").as_deref(), job.body.len()), (Some("jobs"), 500));
     assert_eq!(job.body, body.as_bytes());
     at.host.answer(&job, Answer::Response(tidegate_host_test::Response::new(200)));

@@ -1,7 +1,7 @@
 //! A proxy with a rule that queues, whose store the test plays: the steps that it asks for, and the tries that it makes.
 
 use serde_json::{Value, json};
-use tidegate_host_test::{Answer, Callout, Request, Response, Stream};
+use tidegate_host_test::{Answer, Callout, Request, Response, Stream, Thread};
 
 use crate::played::{MS, Proxy, answer, asked, granted, policy, proxy_of};
 use crate::tidegate::rule;
@@ -22,7 +22,7 @@ pub(crate) fn queueing(workers: usize, store: &str) -> Option<Proxy> {
     let at = proxy_of(workers, &policy(store, &rules()))?;
     at.host.set_cluster("jobs", tidegate_host_test::Cluster::Healthy { max_requests: 100 });
     at.host.advance(MS);
-    at.told("claim", &json!([0, 0]));
+    at.nothing_due();
     Some(at)
 }
 
@@ -99,20 +99,47 @@ impl Proxy {
         (words[0].clone(), words.last().unwrap().clone())
     }
 
-    /// Answers the claim that is out with this job, as its so manieth try.
-    pub(crate) fn claims(&self, (ticket, request): &(String, String), attempt: u32) {
-        self.told("claim", &json!([0, 1, "r", 1, 0, ticket, attempt, request]));
+    /// The next claim of a worker, within so many milliseconds; those of other VMs find nothing.
+    pub(crate) fn claim_of(&self, worker: usize, most_ms: u32) -> Callout {
+        for _ in 0..=most_ms {
+            let is_its = |call: &Callout| call.thread == Thread::Worker(worker);
+            let (its, others): (Vec<_>, Vec<_>) = self.steps("claim").into_iter().partition(is_its);
+            for call in others {
+                self.host.answer(&call, result(&json!([0, 0])));
+            }
+            if let Some(call) = its.into_iter().next() {
+                return call;
+            }
+            self.host.advance(MS);
+        }
+        panic!("worker {worker} did not claim within {most_ms} ms; out are {:?}", self.out());
     }
 
-    /// Lets time pass until this step is asked for; claims on the way find nothing.
-    pub(crate) fn until(&self, step: &str, most_ms: u32) -> u32 {
-        for waited in 0..most_ms {
-            if !self.steps(step).is_empty() {
-                return waited;
+    /// The next claim of any VM.
+    pub(crate) fn any_claim(&self) -> Callout {
+        for _ in 0..2_000 {
+            if let Some(call) = self.steps("claim").into_iter().next() {
+                return call;
             }
+            self.host.advance(MS);
+        }
+        panic!("no VM claims");
+    }
+
+    /// Has a worker claim this job, as its so manieth try, and returns the try.
+    pub(crate) fn claims(&self, worker: usize, (ticket, request): &(String, String), attempt: u32) -> Callout {
+        let claim = self.claim_of(worker, 3_000);
+        self.host.answer(&claim, result(&json!([0, 1, "r", 1, 0, ticket, attempt, request])));
+        let mut tries = self.tries();
+        assert_eq!(tries.len(), 1, "tries");
+        tries.remove(0)
+    }
+
+    /// Lets so much time pass; claims on the way find nothing.
+    pub(crate) fn passes(&self, ms: u32) {
+        for _ in 0..ms {
             self.nothing_due();
             self.host.advance(MS);
         }
-        panic!("no {step} within {most_ms} ms; out are {:?}", self.out());
     }
 }
