@@ -24,10 +24,11 @@ local function keep(key, ms)
   if call('PTTL', key) - ms < 0 then call('PEXPIRE', key, ms) end
 end
 
+-- ZREM comes first wherever a job leaves its line: a full Redis lets a script write on that has freed something.
 local function finish(id, rule, state, answer, life)
   local key = job(id)
-  call('HSET', key, 's', state, 'a', answer)
   call('ZREM', line(rule), id)
+  call('HSET', key, 's', state, 'a', answer)
   if state == 'done' then
     call('HDEL', key, 'd')
     call('PEXPIRE', key, life)
@@ -95,6 +96,7 @@ if step == 'claim' then
         failed = failed + 1
       elseif #jobs == 0 or #of[4] <= room then
         room, left = room - #of[4], left - 1
+        call('ZREM', set, id)
         call('HSET', key, 'c', ticket)
         call('SADD', holds, id)
         call('PEXPIRE', holds, 60000)

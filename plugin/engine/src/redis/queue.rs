@@ -155,7 +155,7 @@ pub fn claimed(entries: &[Node]) -> Option<Claimed> {
         Some((ticket.text()?.to_owned(), u32::try_from(attempts.whole()?).ok()?, bytes(request)?))
     };
     Some(Claimed {
-        more: more.whole()? > 0,
+        more: more.whole().filter(|more| *more <= 1)? > 0,
         rules: rules.iter().map(rule).collect::<Option<_>>()?,
         jobs: jobs.iter().map(job).collect::<Option<_>>()?,
     })
@@ -184,4 +184,91 @@ pub fn looked(entries: &[Node]) -> Option<Option<Seen>> {
 /// Bytes that came as text. What is none of ours reads as nothing at all, so that one damaged job spoils no claim.
 fn bytes(node: &Node) -> Option<Vec<u8>> {
     Some(Base64UrlUnpadded::decode_vec(node.text()?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Protocol;
+    use crate::redis::{Form, read};
+
+    fn entries(text: &str) -> Vec<Node> {
+        read(200, format!("{{\"result\":{text}}}").as_bytes()).unwrap()
+    }
+
+    fn settings() -> strategy::Queue {
+        strategy::Queue {
+            cluster: "c".to_owned(),
+            authority: "a".to_owned(),
+            max_queued: 7,
+            max_body_bytes: 1,
+            headers: Vec::new(),
+            max_attempts: 3,
+            backoff: Micros::from_millis(1),
+            timeout: Micros::from_secs(5),
+            max_wait: Micros::from_secs(60),
+            result_ttl: Micros::from_secs(30),
+            max_result_bytes: 1,
+            full_status: 429,
+            allow_unverified: false,
+        }
+    }
+
+    #[test]
+    fn a_put_carries_the_terms_and_its_bytes_in_letters() {
+        let jobs = Jobs::of("n");
+        let every_byte: Vec<u8> = (0..=255).collect();
+        let call = jobs.put("t", ("r", &settings()), Micros(1_001), Micros::from_secs(10), &every_byte);
+        assert_eq!(call.keys, ["tg1:{n:q}:"]);
+        let words: Vec<&str> = call.arguments.iter().map(String::as_str).collect();
+        assert_eq!(words[..10], ["put", "t", "r", "7", "2", "10000", "3", "60000", "604890002", "30000"]);
+        // Neither protocol must escape any of it.
+        assert!(words[10].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        for protocol in [Protocol::Upstash, Protocol::Webdis] {
+            assert!(call.body(protocol, Form::Hash).contains(words[10]));
+        }
+        let told = entries(&format!("[1,1,\"r\",2,1,\"t\",3,\"{}\"]", words[10]));
+        let jobs = vec![("t".to_owned(), 3, every_byte)];
+        assert_eq!(claimed(&told), Some(Claimed { more: true, rules: vec![("r".to_owned(), 2, 1)], jobs }));
+    }
+
+    #[test]
+    fn whatever_else_is_told_is_nothing() {
+        assert_eq!(stored(&entries("[0,9]")), Some((false, 9)));
+        assert_eq!(claimed(&entries("[0,0]")), Some(Claimed::default()));
+        assert_eq!(looked(&entries("[0]")), Some(None));
+        assert_eq!(settled(&entries("[2]")), Some(2));
+        for text in [
+            "[3]",
+            "[-1]",
+            "[true]",
+            "[null]",
+            "[[0]]",
+            "[\"1\"]",
+            "[1.5]",
+            "[2,0]",
+            "[1,-1]",
+            "[0,1,2]",
+            "[0,1,\"r\",1]",
+            "[0,0,\"t\",1]",
+            "[0,0,1,1,\"x\"]",
+            "[0,0,\"t\",4294967296,\"x\"]",
+            "[0,9223372036854775807]",
+            "[0,-1]",
+            "[9,\"r\",1,1,\"\"]",
+            "[1,2,1,1,\"\"]",
+            "[1,\"r\",-1,1,\"\"]",
+            "[1,\"r\",1,-1,\"\"]",
+            "[1,\"r\",1,1,1]",
+        ] {
+            let all = entries(text);
+            assert_eq!((stored(&all), claimed(&all), looked(&all), settled(&all)), (None, None, None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_damaged_job_spoils_no_claim() {
+        let told = claimed(&entries(r#"[0,0,"a",1,"%%%","b",1,"AQ"]"#)).unwrap();
+        assert_eq!(told.jobs, [("a".to_owned(), 1, Vec::new()), ("b".to_owned(), 1, vec![1])]);
+    }
 }

@@ -37,7 +37,7 @@ pub static ACQUIRE: Script = script!("acquire", "acquire.lua", "dc4b45e4e349e59a
 pub(super) static STATE: Script = script!("state", "state.lua", "ecf6a2b643dd3f5dadd59eba6b7262f1b39698ae");
 
 /// Keeps queued requests.
-pub static QUEUE: Script = script!("queue", "queue.lua", "d85539105764c386dd32db13df8ec22b9c4e70b0");
+pub static QUEUE: Script = script!("queue", "queue.lua", "075b631dc823b9238e51bbb0617d8bb2b094456b");
 
 /// All of them.
 pub static SCRIPTS: [&Script; 3] = [&ACQUIRE, &STATE, &QUEUE];

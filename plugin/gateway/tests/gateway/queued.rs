@@ -7,6 +7,7 @@
 mod history;
 mod model;
 mod mutants;
+mod real;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("if count >= ARGV[4] + 0 then return { 0, count } end", ""),
     ("if count >= ARGV[4] + 0", "if count > ARGV[4] + 0"),
     ("if call('EXISTS', key) == 0 then", "if true then"),
-    ("  call('ZREM', line(rule), id)\n  if state", "  if state"),
+    ("  call('ZREM', line(rule), id)\n  call('HSET'", "  call('HSET'"),
     ("call('ZADD', dead, now, id)", ""),
     ("if state == 'done' then\n    call('HDEL'", "if true then\n    call('HDEL'"),
     ("call('HDEL', key, 'd')\n    call('PEXPIRE', key, life)", "call('PEXPIRE', key, life)"),
