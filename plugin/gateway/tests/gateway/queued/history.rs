@@ -104,7 +104,8 @@ impl History<'_> {
         let (most_tries, max_wait) = (1 + u32::try_from(self.random.below(3)).unwrap(), 20_000);
         let delay = self.random.below(8_000);
         let settings = queue(MAX_QUEUED, most_tries, Micros::from_millis(max_wait));
-        let request: Vec<u8> = (0..self.random.below(40)).map(|at| (at * step) as u8).collect();
+        let request: Vec<u8> =
+            step.to_le_bytes().into_iter().cycle().take(usize::try_from(self.random.below(40)).unwrap()).collect();
         let claim = Micros::from_millis(CLAIM_MS);
         let call = self.jobs.put(
             &ticket,

@@ -36,7 +36,7 @@ fn put(jobs: &Jobs, ticket: &str, request: &[u8]) -> Call {
 /// Two jobs from the first step to the last: one is done, one becomes a dead letter. Their requests are any bytes.
 fn lives(client: &mut Client, protocol: Protocol) {
     let jobs = Jobs::of("default");
-    let request: Vec<u8> = (0..70_000_u32).map(|at| (at * 7 % 256) as u8).collect();
+    let request: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     let mut send = |call: Call| send(client, protocol, &call).unwrap();
     assert_eq!(stored(&send(put(&jobs, "one", &request))), Some((true, 1)));
     assert_eq!(stored(&send(put(&jobs, "two", &request))), Some((true, 2)));
@@ -168,7 +168,7 @@ fn the_thousand_latest_dead_letters_are_kept_and_no_older_than_a_week() {
     let mut redis = Virtual::start(tidegate_engine::redis::QUEUE.text);
     let jobs = Jobs::of("t");
     let settings = queue(2_000, 1, Micros::from_secs(600));
-    let mut dies = |redis: &mut Virtual, ticket: &str| {
+    let dies = |redis: &mut Virtual, ticket: &str| {
         let call = jobs.put(ticket, ("r", &settings), Micros::ZERO, Micros::from_secs(10), b"x");
         assert_eq!(stored(&redis.run(&call).unwrap()), Some((true, 1)));
         redis.now += 2;
