@@ -41,7 +41,7 @@ fn start(test: &str, rules: &Value) -> Option<Parts> {
         return None;
     }
     let redis = Redis::start(&DURABLE);
-    let gateway = Gateway::start(&redis.url(), &[]);
+    let gateway = Gateway::start(&redis.url(), &["--max-body-bytes", "2000000"]);
     let policy = policy(json!({"timeout_ms": 500, "mode": "exact"}), rules.clone());
     let fleet = Fleet::start(test, 2, &gateway.address, &policy)?;
     Some(Parts { fleet, redis, gateway })
@@ -172,6 +172,32 @@ fn what_keeps_failing_is_a_dead_letter_that_can_be_put_back() {
     parts.redis.ask(&["ZADD", "tg1:{t:q}:due:sick", "0", &tickets[0]]);
     let tries = || parts.keys("/status").into_iter().filter(|key| *key == tickets[0]).count();
     wait_for("two more tries", Duration::from_secs(20), || (tries() == 4).then_some(()));
+    parts.fleet.assert_nothing_died();
+}
+
+#[test]
+fn the_largest_body_comes_whole() {
+    let rules = json!([rule("work", 1, 2, &json!({"max_body_bytes": 1_048_576}))]);
+    let Some(mut parts) = start("fleet, large jobs", &rules) else { return };
+    let client = parts.client(0);
+    let body: Vec<u8> = (0..=255).rev().cycle().take(1_048_000).collect();
+    let post = |path: &str| client.send(&Request::new("POST", path).body(body.clone())).unwrap();
+    let tickets: Vec<String> = ["/1", "/2", "/3"]
+        .iter()
+        .map(|path| post(path))
+        .filter(|answer| answer.status == 202)
+        .map(|it| ticket(&it))
+        .collect();
+    assert_eq!(tickets.len(), 2, "one passes");
+    for ticket in &tickets {
+        let done = wait_for("its result", Duration::from_secs(20), || {
+            Some(page(&client, ticket)).filter(|page| page["status"] == "done")
+        });
+        // What the upstream says that it was sent.
+        let report: Value = serde_json::from_str(done["response"]["body"].as_str().unwrap()).unwrap();
+        assert_eq!(report["body_sha256"], json!(xtask::envoy::fetch::hex_sha256(&body)));
+    }
+    assert_eq!(parts.fleet.upstream.requests(), 3);
     parts.fleet.assert_nothing_died();
 }
 
