@@ -26,6 +26,10 @@ use tries::{Held, Settling};
 /// How often a proxy claims whatever happens, and how soon something is tried again that failed.
 const EVERY: Micros = Micros::from_secs(1);
 
+/// How much later than by a clock of microseconds a job may be due in the store, which counts whole milliseconds up. A claim
+/// that comes earlier finds nothing.
+const STORES_CLOCK: Micros = Micros::from_millis(2);
+
 /// What this VM knows of the jobs in the store. All moments are the steady clock's.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -51,7 +55,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// An exchange waits until it is stored.
-    Put { exchange: u32, ticket: String, rule: String, due: Timestamp },
+    Put { exchange: u32, ticket: String, rule: String, delay: Micros },
     /// An exchange waits to tell of it.
     Look { exchange: u32 },
     /// It is taken back.
@@ -100,6 +104,11 @@ impl Stored {
         let due = self.due.borrow().first().map(|(at, ())| *at);
         let untold = self.untold.borrow().iter().map(|(at, _)| *at).min();
         due.into_iter().chain(untold).fold(self.next_look.get(), Timestamp::min)
+    }
+
+    /// Notes that the store has just begun to count this delay of a job.
+    fn due_in(&self, delay: Micros, now: Timestamp) {
+        self.due.borrow_mut().insert(now + delay + STORES_CLOCK, ());
     }
 
     /// Takes out what is due; whether there was any.
@@ -165,7 +174,7 @@ impl Jobs {
             Micros(queue.timeout.0.saturating_add(ABANDONED_AFTER.0)),
             &job.bytes(),
         );
-        let step = Step::Put { exchange, ticket, rule: job.rule, due: host::steady() + delay };
+        let step = Step::Put { exchange, ticket, rule: job.rule, delay };
         fleet.run(call, errand(step), fleet.timeout())
     }
 
@@ -208,7 +217,7 @@ impl Jobs {
         let stored = self.stored.as_ref()?;
         let now = host::steady();
         match step {
-            Step::Put { exchange, ticket, rule, due } => {
+            Step::Put { exchange, ticket, rule, delay } => {
                 let answer = outcome.ok().and_then(|entries| queue::stored(&entries));
                 if let (Some((_, count)), Some(rule)) = (answer, self.rule(&rule)) {
                     rule.waiting.set(count);
@@ -217,7 +226,7 @@ impl Jobs {
                     exchange,
                     match answer {
                         Some((true, _)) => {
-                            stored.due.borrow_mut().insert(due.max(now), ());
+                            stored.due_in(delay, now);
                             Told::Stored(ticket)
                         }
                         Some((false, _)) => Told::Full,

@@ -176,6 +176,27 @@ fn what_keeps_failing_is_a_dead_letter_that_can_be_put_back() {
 }
 
 #[test]
+fn jobs_of_two_proxies_keep_one_pace() {
+    let Some(mut parts) = start("fleet, pace of jobs", &json!([rule("work", 20, 1, &json!({}))])) else { return };
+    let answers = parts.fleet.send(40, 20, &Request::new("POST", "/pace").body("work"));
+    assert_eq!((count(&answers, 200), count(&answers, 202)), (1, 39));
+    wait_for("all jobs", Duration::from_secs(20), || (parts.fleet.upstream.requests() == 40).then_some(()));
+    let mut times: Vec<_> = parts.fleet.upstream.arrivals().into_iter().map(|arrival| arrival.time).collect();
+    times.sort();
+    let mut gaps: Vec<_> = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).unwrap()).collect();
+    gaps.sort();
+    let all = times[39].duration_since(times[0]).unwrap();
+    println!(
+        "fleet, pace of jobs: 40 at 20 a second over {all:?}, 1.95 s by the limit, gaps p50 {:?} max {:?}",
+        gaps[19], gaps[38]
+    );
+    assert!(all > Duration::from_millis(1_900) && gaps[19] > Duration::from_millis(40), "{all:?}");
+    // Claimed when it is due by whoever put it, not when it next looks.
+    assert!(all < Duration::from_millis(2_700), "{all:?}");
+    parts.fleet.assert_nothing_died();
+}
+
+#[test]
 fn the_largest_body_comes_whole() {
     let rules = json!([rule("work", 1, 2, &json!({"max_body_bytes": 1_048_576}))]);
     let Some(mut parts) = start("fleet, large jobs", &rules) else { return };

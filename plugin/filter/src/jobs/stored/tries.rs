@@ -185,7 +185,7 @@ impl Jobs {
             Some(_) => return,
         };
         match (ended, self.rule(&settling.rule)) {
-            (None, _) => stored.due.borrow_mut().insert(now + settling.delay, ()),
+            (None, _) => stored.due_in(settling.delay, now),
             (Some(has_failed), Some(rule)) => rule.count_stored(has_failed),
             (Some(_), None) => {}
         }
