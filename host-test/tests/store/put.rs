@@ -2,10 +2,11 @@
 //! has it, and what nobody was promised is taken back.
 
 use serde_json::{Value, json};
-use tidegate_host_test::{Answer, Outcome, Request, Stream};
+use tidegate_host_test::{Answer, Cluster, Outcome, Request, Stream};
 
-use crate::jobs::{PAGES, queueing, result};
-use crate::played::{MS, Proxy, answer, asked, done, error, policy, refused};
+use crate::jobs::{PAGES, ok, queueing, result, rules};
+use crate::played::{MS, Proxy, answer, asked, done, error, policy, proxy_of, refused};
+use crate::tidegate;
 
 fn body(stream: &Stream) -> Value {
     serde_json::from_slice(&stream.response().unwrap().body).unwrap()
@@ -203,5 +204,30 @@ fn a_policy_without_the_rule_still_tells_of_tickets_and_claims() {
     let stream = page(&at, &"0".repeat(32));
     at.told("look", &json!([0]));
     assert_eq!(stream.status(), 404);
+    at.sound();
+}
+
+#[test]
+fn jobs_in_the_proxys_own_memory_outlive_the_change_to_a_store() {
+    let Some(at) = proxy_of(1, &tidegate::policy(&rules().join(","))) else { return };
+    at.host.set_cluster("jobs", Cluster::Healthy { max_requests: 100 });
+    let post = || at.host.request(0, &at.id, Request::new("POST", "/").header("x-user", "a").body("work"));
+    assert_eq!(post().status(), 200);
+    let accepted = post();
+    assert_eq!(accepted.status(), 202);
+    let ticket = body(&accepted)["ticket"].as_str().unwrap().to_owned();
+    at.host.reconfigure(&at.id, policy("", &rules())).unwrap();
+    at.host.drain(&at.id);
+    assert_eq!(body(&page(&at, &ticket))["status"], "waiting", "its slot is part of the ticket: nobody else is asked");
+    for _ in 0..70 {
+        at.nothing_due();
+        at.host.advance(1_000 * MS);
+    }
+    let tries = at.tries();
+    assert_eq!(tries.len(), 1);
+    at.host.answer(&tries[0], ok());
+    assert_eq!(body(&page(&at, &ticket))["status"], "done");
+    // The store says how many wait, not this.
+    assert_eq!((at.count("waiting"), at.count("ended_total")), (0, 1));
     at.sound();
 }
