@@ -135,7 +135,8 @@ mod tests {
         let mut trail = Trail::default();
         let entry = |number| {
             let at = Timestamp::from_micros((start + number) * 1_000_000);
-            trail.append(at, "ops", "override_given", object(&mut [("target_user_id", text("zo\u{eb}"))])).line()
+            trail.append(at, "ops", "override_given", object(&mut [("target_user_id", text("zo\u{eb}"))]));
+            trail.last().unwrap().line()
         };
         (0..count).map(entry).collect()
     }
