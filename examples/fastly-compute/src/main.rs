@@ -104,7 +104,7 @@ fn made(call: &Call, token: Option<&str>) -> Result<Vec<i64>, Failure> {
         }
         let response = request.with_pass(true).send(COUNTERS).map_err(|_| Failure::Status(503))?;
         let status = u32::from(response.get_status().as_u16());
-        redis::read(status, &response.into_body_bytes())
+        redis::read(status, &response.into_body_bytes()).and_then(|entries| redis::numbers(&entries))
     };
     match send(Form::Hash) {
         Err(Failure::NoScript) => send(Form::Text),

@@ -50,7 +50,11 @@ fn without_room_or_answer_it_is_refused_and_its_charge_goes_back() {
     let stream = at.puts(0);
     at.told("put", &json!([0, 10]));
     assert_eq!((stream.status(), at.count("waiting"), at.out()), (507, 10, vec!["refund".to_owned()]));
-    assert_eq!(body(&stream)["detail"], "The queue is full.");
+    let said = stream.response().unwrap();
+    assert_eq!(
+        (&body(&stream)["detail"], said.headers.text("retry-after").as_deref()),
+        (&json!("The queue is full."), Some("60"))
+    );
     at.host.answer(&at.step("refund"), done());
     // As long as the store was last said to be full, nobody asks whether it is.
     at.from("a");

@@ -8,6 +8,7 @@ mod ticket;
 
 use std::rc::Rc;
 
+use tidegate_engine::admin::answer::problem;
 use tidegate_engine::redis::{Failure, StateAnswer};
 use tidegate_engine::strategy::{Action, Reduced};
 use tidegate_engine::{DEGRADED, Decision, Header, Micros, Reservation, Response, Timestamp};
@@ -175,7 +176,7 @@ impl Exchange {
             State::Asking(_) => self.body_while_asking(size, is_whole),
             State::Calling(_) => self.call_body(size, is_whole),
             State::Collecting(collecting) if size > collecting.max_body_bytes => {
-                self.refuse_queued(413, "The request body is larger than this queue takes.");
+                self.refuse_queued(&problem(413, "The request body is larger than this queue takes."));
                 AfterBody::Hold
             }
             State::Collecting(collecting) => {
@@ -235,7 +236,7 @@ impl Exchange {
             }
             State::Collecting(_) => {
                 host::log(Level::Error, collecting::NO_BODY);
-                self.refuse_queued(503, "This proxy does not show request bodies to its plugin.");
+                self.refuse_queued(&problem(503, "This proxy does not show request bodies to its plugin."));
             }
             State::Calling(_) => {
                 host::log(Level::Error, collecting::NO_BODY);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use tidegate_engine::admin::answer::problem;
+use tidegate_engine::policy::Rule;
 use tidegate_engine::{Header, Micros, Reservation, Response, Timestamp};
 
 use super::{Exchange, State};
@@ -37,10 +38,6 @@ pub(super) const BODY_WITHIN: Micros = Micros::from_secs(10);
 /// What the log says then.
 pub(super) const NO_BODY: &str = "queue: no request body came within 10 s; if every request with a body ends like this, \
      the plugin's configuration lacks allow_on_headers_stop_iteration";
-
-/// What clients are told whose requests find no room, and those whose requests the fleet's store does not take.
-const FULL: &str = "The queue is full.";
-const NOT_STORED: &str = "The store does not answer: the request was not queued.";
 
 /// What is known of a request that is to be queued, before its body is whole.
 #[derive(Debug)]
@@ -107,10 +104,10 @@ impl Exchange {
         let deployment = Rc::clone(&self.deployment);
         let engine = deployment.engine();
         let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
-        let Some(queue) = rule.and_then(|rule| rule.strategy.queue()) else { return self.refuse_queued(429, FULL) };
+        let Some(queue) = rule.and_then(|rule| rule.strategy.queue()) else { return self.refuse_queued(&full(rule)) };
         if let Some(fleet) = deployment.fleet.as_ref().filter(|_| deployment.jobs.are_stored()) {
             if !deployment.jobs.put(fleet, self.id, (&collecting.rule, queue), call, collecting.due) {
-                return self.refuse_queued(503, NOT_STORED);
+                return self.refuse_queued(&not_stored());
             }
             if let State::Collecting(collecting) = core::mem::replace(&mut self.state, State::Answered) {
                 self.state = State::Storing(collecting);
@@ -119,7 +116,7 @@ impl Exchange {
         }
         match deployment.jobs.take(&collecting.rule, queue, call, collecting.due, now) {
             Some(ticket) => self.accept(ticket.to_string(), now),
-            None => self.refuse_queued(queue.full_status, FULL),
+            None => self.refuse_queued(&full(rule)),
         }
     }
 
@@ -140,10 +137,11 @@ impl Exchange {
             }
             (State::Storing(collecting), told) if is_waiting => match told {
                 Told::Full => {
-                    let status = self.deployment.full_status(&collecting.rule);
-                    self.refuse_queued(status, FULL);
+                    let engine = self.deployment.engine();
+                    let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
+                    self.refuse_queued(&full(rule));
                 }
-                _ => self.refuse_queued(503, NOT_STORED),
+                _ => self.refuse_queued(&not_stored()),
             },
             (State::Paging, told) if is_waiting => self.page_told(&told, now),
             _ => {}
@@ -161,25 +159,26 @@ impl Exchange {
     }
 
     /// Refuses a request that was to be queued, and gives back what it had reserved.
-    pub(super) fn refuse_queued(&mut self, status: u16, detail: &str) {
+    pub(super) fn refuse_queued(&mut self, response: &Response) {
         let state = core::mem::replace(&mut self.state, State::Answered);
         if let State::Collecting(collecting) | State::Storing(collecting) = state {
             self.deployment.jobs.collected(&collecting.rule);
             self.give_back(&collecting.reservation);
         }
-        self.respond(&problem(status, detail), "limited", &[]);
+        self.respond(response, "limited", &[]);
     }
 }
 
 /// The answer where the fleet's store would have to keep a request, and is left alone.
 pub(super) fn not_stored() -> Response {
-    problem(503, NOT_STORED)
+    problem(503, "The store does not answer: the request was not queued.")
 }
 
-impl Deployment {
-    fn full_status(&self, rule: &str) -> u16 {
-        let engine = self.engine();
-        let rule = engine.policy().rules.iter().find(|known| known.name == rule);
-        rule.and_then(|rule| rule.strategy.queue()).map_or(429, |queue| queue.full_status)
-    }
+/// The answer where all of a rule's jobs wait already: at its rate, one of them goes in a window's share for one request.
+fn full(rule: Option<&Rule>) -> Response {
+    let status = rule.and_then(|rule| rule.strategy.queue()).map_or(429, |queue| queue.full_status);
+    let interval = rule.and_then(|rule| rule.quota.window.0.checked_div(rule.rate())).map_or(Micros::ZERO, Micros);
+    let mut response = problem(status, "The queue is full.");
+    response.headers.push(("retry-after".into(), interval.secs_ceil().max(1).to_string()));
+    response
 }
