@@ -22,6 +22,8 @@ mod jobs;
 mod leases;
 #[path = "store/leaving.rs"]
 mod leaving;
+#[path = "store/lies.rs"]
+mod lies;
 #[path = "store/local.rs"]
 mod local;
 #[path = "store/played.rs"]

@@ -11,8 +11,8 @@ use crate::time::Micros;
 
 /// How long a job that nobody carries out is kept beyond its longest wait and its result's life: a week.
 const SLACK: Micros = Micros::from_secs(604_800);
-/// How many jobs one claim takes, and how many bytes of them beyond the first.
-const MOST_JOBS: &str = "32";
+/// How many jobs one claim takes, or finds to have failed, and how many bytes of them beyond the first.
+const MOST_JOBS: u64 = 32;
 const MOST_BYTES: &str = "262144";
 
 /// The calls of one namespace's queue.
@@ -98,7 +98,7 @@ impl Jobs {
     /// Claims jobs that are due. The same `holder` again, within a minute, brings what it has claimed already: for a call
     /// whose answer was lost.
     pub fn claim(&self, holder: &str) -> Call {
-        self.step(&["claim", holder, MOST_JOBS, MOST_BYTES])
+        self.step(&["claim", holder, &MOST_JOBS.to_string(), MOST_BYTES])
     }
 
     /// Ends a job that `holder` has claimed; what came of it is kept.
@@ -143,14 +143,20 @@ pub fn settled(entries: &[Node]) -> Option<u64> {
     found.whole().filter(|found| *found <= 2)
 }
 
-/// What a claim brought; `None` for no answer of the script.
+/// What a claim brought; `None` for no answer of the script, such as more than it was asked for.
 pub fn claimed(entries: &[Node]) -> Option<Claimed> {
     let [more, count, rest @ ..] = entries else { return None };
     let length = usize::try_from(count.whole()?).ok()?.checked_mul(3)?;
     let (rules, jobs) = rest.split_at_checked(length)?;
     let (rules, _) = rules.as_chunks::<3>();
     let (jobs, []) = jobs.as_chunks::<3>() else { return None };
-    let rule = |[name, count, failed]: &[Node; 3]| Some((name.text()?.to_owned(), count.whole()?, failed.whole()?));
+    if jobs.len() as u64 > MOST_JOBS {
+        return None;
+    }
+    let rule = |[name, count, failed]: &[Node; 3]| {
+        let failed = failed.whole().filter(|failed| *failed <= MOST_JOBS)?;
+        Some((name.text()?.to_owned(), count.whole()?, failed))
+    };
     let job = |[ticket, attempts, request]: &[Node; 3]| {
         Some((ticket.text()?.to_owned(), u32::try_from(attempts.whole()?).ok()?, bytes(request)?))
     };
@@ -250,6 +256,7 @@ mod tests {
             "[1,-1]",
             "[0,1,2]",
             "[0,1,\"r\",1]",
+            "[0,1,\"r\",1,33]",
             "[0,0,\"t\",1]",
             "[0,0,1,1,\"x\"]",
             "[0,0,\"t\",4294967296,\"x\"]",
@@ -263,6 +270,8 @@ mod tests {
             let all = entries(text);
             assert_eq!((stored(&all), claimed(&all), looked(&all), settled(&all)), (None, None, None, None), "{text}");
         }
+        let jobs = |count| claimed(&entries(&format!("[0,0{}]", ",\"t\",1,\"\"".repeat(count))));
+        assert_eq!((jobs(32).unwrap().jobs.len(), jobs(33)), (32, None), "no more than it was asked for");
     }
 
     #[test]
