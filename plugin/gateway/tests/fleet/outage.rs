@@ -18,6 +18,8 @@ const OURS: Duration = Duration::from_millis(10);
 const SLACK: Duration = Duration::from_millis(100);
 /// How soon after the store's own recovery its answers decide again. The breaker tries once a second.
 const RECOVERY: Duration = Duration::from_secs(2);
+/// As many as either proxy's workers all have a part in: about half a second's.
+const SETTLED: u32 = 80;
 /// Each proxy's share of the local rule's 60 a second.
 const LOCAL_RATE: f64 = 15.0;
 const PROXIES: u32 = 2;
@@ -114,6 +116,23 @@ impl Outage {
         (statuses.iter().filter(|status| **status == 200).count(), statuses.len())
     }
 
+    /// How long after the store was back its answers decided again: `SETTLED` requests in a row. A stall of the machine
+    /// after that, longer than `timeout_ms`, is an outage of its own.
+    fn recovered(&self) -> Duration {
+        let (mut since, mut in_a_row) = (Duration::ZERO, 0);
+        for (number, answer) in &self.answers {
+            if PATHS[number % PATHS.len()] != "/deny" || answer.sent <= self.back || in_a_row == SETTLED {
+                continue;
+            }
+            if answer.status == 200 {
+                in_a_row += 1;
+            } else {
+                (since, in_a_row) = (answer.sent.saturating_sub(self.back), 0);
+            }
+        }
+        if in_a_row == SETTLED { since } else { Duration::MAX }
+    }
+
     /// What must hold whatever failed; says what was seen.
     pub(crate) fn check(&self, what: &str, fleet: &mut Fleet) {
         self.check_with(what, fleet, None);
@@ -128,11 +147,7 @@ impl Outage {
         let (from, to) = (self.down + SLACK, self.mending);
         let lasted = to.saturating_sub(self.down).as_secs_f64();
         let [local, allow, deny] = PATHS.map(|path| self.passed(path, from, to));
-        let denied = |(number, answer): &&(usize, Answer)| {
-            PATHS[number % PATHS.len()] == "/deny" && answer.status == 429 && answer.sent > self.back
-        };
-        let last = self.answers.iter().rev().find(denied).map(|(_, last)| last.sent);
-        let recovered = last.unwrap_or_default().saturating_sub(self.back);
+        let recovered = self.recovered();
         println!(
             "{what}: {} requests, p50 {:?} p99 {:?} p99.9 {:?} max {:?}; for {lasted:.1} s local {local:?} allow {allow:?} deny {deny:?} \
              passed; {} failed, {} spared; recovered {recovered:?} after the store; \
@@ -173,6 +188,10 @@ impl Outage {
         let tries = self.back.saturating_sub(self.down).as_secs() + 3;
         assert!(self.failed <= 4 * (5 + 20 + tries), "{what}: {} failed", self.failed);
         assert!(self.spared * 10 >= (deny.1 as u64) * 3 * 7, "{what}: {} spared", self.spared);
+        // The machine may just have stalled again: then the next try is due within the second.
+        if fleet.is_healthy() != Some(true) {
+            std::thread::sleep(RECOVERY);
+        }
         assert_eq!(fleet.is_healthy(), Some(true), "{what}");
         fleet.assert_nothing_died();
     }
