@@ -1,7 +1,6 @@
 //! Every way to a Redis, in peace: password, ACL user, TLS, Sentinel, Cluster, webdis; two proxies count as one each time.
 //! Not here: what fails (`failing`, `lies`).
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,9 +9,9 @@ use xtask::load::{Client, Request};
 use crate::authority::{Authority, redis_with};
 use crate::http::Gateway;
 use crate::operate::operated;
-use crate::process::{Process, free_port, wait_for};
+use crate::process::{free_port, wait_for};
 use crate::proxies::{Fleet, YEAR, count, counted, policy};
-use crate::servers::{Cluster, Redis, Trio, text};
+use crate::servers::{Cluster, Redis, Trio, Webdis, text};
 use crate::skip;
 
 /// Users whose ids would end, or begin, a Cluster's hash tag, were they in a key.
@@ -122,33 +121,25 @@ fn webdis() {
         return;
     }
     let redis = Redis::start(&[]);
-    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("webdis.json");
-    let settings = json!({
-        "redis_host": "127.0.0.1", "redis_port": redis.port, "http_host": "127.0.0.1", "http_port": port, "threads": 1,
-        "pool_size": 1, "daemonize": false, "database": 0, "verbosity": 0, "logfile": "/dev/null",
-        "acl": [{"disabled": ["*"]}, {"http_basic_auth": "edge:secret", "enabled": ["EVAL", "EVALSHA"]}]
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let _webdis = Process::start(Command::new("webdis").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()));
-    wait_for("webdis", Duration::from_secs(20), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let acl = json!([{"disabled": ["*"]}, {"http_basic_auth": "edge:secret", "enabled": ["EVAL", "EVALSHA"]}]);
+    let webdis = Webdis::start(&redis, &acl);
     let login = json!({"user": "edge", "password": "secret"});
     let mut policy =
         policy(json!({"timeout_ms": 2000, "mode": "exact", "protocol": "webdis", "basic": login}), rules());
     policy["store"].as_object_mut().unwrap().remove("token");
-    let address = format!("127.0.0.1:{port}");
-    counts_as_one("fleet, webdis", &address, &policy);
+    let address = &webdis.address;
+    counts_as_one("fleet, webdis", address, &policy);
     // Its errors come with status 200: no answer all the same.
     let keys: Vec<String> = redis::from_redis_value(redis.ask(&["KEYS", "tg1:*"])).unwrap();
     for key in keys {
         redis.ask(&["DEL", &key]);
         redis.ask(&["HSET", &key, "a", "b"]);
     }
-    let Some(fleet) = Fleet::start("fleet, webdis", 1, &address, &policy) else { return };
+    let Some(fleet) = Fleet::start("fleet, webdis", 1, address, &policy) else { return };
     let answers = fleet.send(4, 1, &Request::get("/").header("x-user", "alice"));
     assert_eq!((count(&answers, 429), fleet.count("store_calls_total.failed")), (4, 4));
     policy["store"]["basic"]["password"] = json!("wrong");
-    let Some(fleet) = Fleet::start("fleet, webdis", 1, &address, &policy) else { return };
+    let Some(fleet) = Fleet::start("fleet, webdis", 1, address, &policy) else { return };
     let answers = fleet.send(4, 1, &Request::get("/").header("x-user", "bob"));
     assert_eq!((count(&answers, 429), fleet.count("store_calls_total.failed")), (4, 4));
 }

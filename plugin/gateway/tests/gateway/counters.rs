@@ -87,7 +87,8 @@ impl Virtual {
     }
 }
 
-fn connect(server: &Redis) -> redis::Connection {
+/// A connection of its own, which waits for long scripts.
+pub(crate) fn connect(server: &Redis) -> redis::Connection {
     let client = redis::Client::open(server.url()).unwrap();
     let connection = client.get_connection_with_timeout(Duration::from_secs(5)).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use tidegate_engine::policy::{Node, Protocol};
+use tidegate_engine::redis::{Call, Failure, Form};
 
 use crate::process::{Process, wait_for};
 
@@ -124,6 +126,18 @@ impl Client {
     pub(crate) fn call(&mut self, command: &Value) -> (u16, Value) {
         let response = self.post("/", command);
         (response.status, response.json())
+    }
+
+    /// A script's call as a filter makes it: by its hash, and by its text where that is not known.
+    pub(crate) fn script(&mut self, protocol: Protocol, call: &Call) -> Result<Vec<Node>, Failure> {
+        let mut answer = |form| {
+            let response = self.send("POST", "/", &[], call.body(protocol, form).as_bytes()).unwrap();
+            tidegate_engine::redis::read(u32::from(response.status), &response.body)
+        };
+        match answer(Form::Hash) {
+            Err(Failure::NoScript) => answer(Form::Text),
+            other => other,
+        }
     }
 
     /// `POST` of JSON.

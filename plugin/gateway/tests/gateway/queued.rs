@@ -9,13 +9,12 @@ mod model;
 mod mutants;
 mod real;
 
-use std::time::Duration;
-
 use tidegate_engine::Micros;
 use tidegate_engine::policy::Node;
 use tidegate_engine::redis::{Call, QUEUE};
 use tidegate_engine::strategy::Queue;
 
+use crate::counters::connect;
 use crate::servers::Redis;
 use crate::skip;
 
@@ -43,10 +42,7 @@ struct Virtual {
 impl Virtual {
     fn start(script: &str) -> Self {
         let server = Redis::start(&[]);
-        let client = redis::Client::open(server.url()).unwrap();
-        let connection = client.get_connection_with_timeout(Duration::from_secs(5)).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut this = Self { connection, sha: String::new(), now: 1_795_000_000_000, server };
+        let mut this = Self { connection: connect(&server), sha: String::new(), now: 1_795_000_000_000, server };
         this.load(script);
         this
     }

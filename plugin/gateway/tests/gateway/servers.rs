@@ -1,4 +1,4 @@
-//! Real Redis servers for one test: standalone with any flags, a Sentinel trio, a six-node Cluster.
+//! Real Redis servers for one test: standalone with any flags, a Sentinel trio, a six-node Cluster; and webdis.
 //! Not here: the gateway (`http`).
 
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port, wait_for};
@@ -45,6 +46,18 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Gives it the user of the examples and no other that may log in; that user's URL.
+    pub(crate) fn with_examples_user(&self) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/redis/acl.conf");
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with("user tidegate ")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().skip(2).collect();
+        let password = words.iter().find_map(|word| word.strip_prefix('>')).unwrap();
+        self.ask(&[&["ACL", "SETUSER", "tidegate"], &words[..]].concat());
+        self.ask(&["ACL", "SETUSER", "default", "off"]);
+        format!("redis://tidegate:{password}@127.0.0.1:{}", self.port)
+    }
+
     /// Ends it as a crash would, and starts an empty one on the same port.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
@@ -78,6 +91,30 @@ fn server(port: u16, folder: &Path, flags: &[&str]) -> Process {
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--dir", folder.to_str().unwrap()]).args(flags).stdout(Stdio::null());
     Process::start(&mut command)
+}
+
+/// A webdis in front of one server.
+pub(crate) struct Webdis {
+    pub(crate) address: String,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Webdis {
+    /// One that lets through what these entries of its `acl` say.
+    pub(crate) fn start(redis: &Redis, acl: &Value) -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let file = folder.path().join("webdis.json");
+        let settings = json!({
+            "redis_host": "127.0.0.1", "redis_port": redis.port, "http_host": "127.0.0.1", "http_port": port,
+            "threads": 1, "pool_size": 1, "daemonize": false, "database": 0, "verbosity": 0, "logfile": "/dev/null",
+            "acl": acl
+        });
+        std::fs::write(&file, settings.to_string()).unwrap();
+        let process = Process::start(Command::new("webdis").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()));
+        wait_for("webdis", START, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { address: format!("127.0.0.1:{port}"), _process: process, _folder: folder }
+    }
 }
 
 /// One command to the server or Sentinel at `port`.

@@ -2,20 +2,18 @@
 //! Cluster; with the example's ACL user; and where Redis answers with errors.
 
 use std::num::NonZeroU64;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
+use serde_json::json;
 use tidegate_engine::acquire::{Acquire, CellRequest, Outcome};
 use tidegate_engine::algorithm::{Algorithm, FIXED_WINDOW, LEAKY_BUCKET, Quota, SLIDING_WINDOW, TOKEN_BUCKET};
 use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::policy::Protocol;
-use tidegate_engine::redis::{Call, Conversation, Failure, Form, Lease, Outcomes, key, numbers, read};
+use tidegate_engine::redis::{Call, Conversation, Failure, Lease, Outcomes, key, numbers};
 use tidegate_engine::{Micros, Timestamp};
 
 use super::Virtual;
 use crate::http::{Client, Gateway};
-use crate::process::{Process, free_port, wait_for};
-use crate::servers::{Cluster, Redis};
+use crate::servers::{Cluster, Redis, Webdis};
 use crate::skip;
 
 const ALGORITHMS: [&dyn Algorithm; 4] = [&TOKEN_BUCKET, &LEAKY_BUCKET, &FIXED_WINDOW, &SLIDING_WINDOW];
@@ -34,16 +32,8 @@ fn acquire(users: &[&str], cells: Vec<CellRequest>) -> (Acquire, Vec<String>) {
     (Acquire { now: Timestamp::default(), subjects, cells }, keys)
 }
 
-/// What the filter will do: by hash, and by text where the script is not known.
 fn send(client: &mut Client, protocol: Protocol, call: &Call) -> Result<Vec<i64>, Failure> {
-    let mut answer = |form| {
-        let response = client.send("POST", "/", &[], call.body(protocol, form).as_bytes()).unwrap();
-        read(u32::from(response.status), &response.body).and_then(|entries| numbers(&entries))
-    };
-    match answer(Form::Hash) {
-        Err(Failure::NoScript) => answer(Form::Text),
-        other => other,
-    }
+    client.script(protocol, call).and_then(|entries| numbers(&entries))
 }
 
 fn converse(
@@ -113,17 +103,8 @@ fn webdis_carries_it() {
         return;
     }
     let redis = Redis::start(&[]);
-    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("webdis.json");
-    let settings = serde_json::json!({
-        "redis_host": "127.0.0.1", "redis_port": redis.port, "http_host": "127.0.0.1", "http_port": port, "threads": 1,
-        "pool_size": 1, "daemonize": false, "database": 0, "acl": [{"enabled": ["EVAL", "EVALSHA"]}], "verbosity": 0,
-        "logfile": "/dev/null"
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let _webdis = Process::start(Command::new("webdis").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()));
-    wait_for("webdis", Duration::from_secs(20), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    let mut client = Client::to(format!("127.0.0.1:{port}"));
+    let webdis = Webdis::start(&redis, &json!([{"enabled": ["EVAL", "EVALSHA"]}]));
+    let mut client = Client::to(webdis.address.clone());
     counts_to_five(&mut client, Protocol::Webdis);
     let asked = acquire(&["foreign"], vec![cell(0, 0, &TOKEN_BUCKET, 5)]);
     redis.ask(&["HSET", &asked.1[0], "a", "b"]);
@@ -184,15 +165,8 @@ fn the_examples_user_may_run_it() {
     if !skip::has("counters under the example's ACL", &["redis-server"]) {
         return;
     }
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/redis/acl.conf");
-    let text = std::fs::read_to_string(path).unwrap();
-    let line = text.lines().find(|line| line.starts_with("user tidegate ")).unwrap();
-    let words: Vec<&str> = line.split_whitespace().skip(2).collect();
-    let password = words.iter().find_map(|word| word.strip_prefix('>')).unwrap();
     let redis = Redis::start(&[]);
-    redis.ask(&[&["ACL", "SETUSER", "tidegate"], &words[..]].concat());
-    redis.ask(&["ACL", "SETUSER", "default", "off"]);
-    let url = format!("redis://tidegate:{password}@127.0.0.1:{}", redis.port);
+    let url = redis.with_examples_user();
     counts_to_five(&mut Gateway::start(&url, &[]).client(), Protocol::Upstash);
 }
 

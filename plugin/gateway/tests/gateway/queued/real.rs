@@ -1,33 +1,20 @@
 //! The script as it ships, on Redis's own clock, as a filter reaches it: through the gateway, through webdis, in a Cluster,
 //! with the example's ACL user; how long keys live; and where Redis is full.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use tidegate_engine::Micros;
 use tidegate_engine::policy::{Node, Protocol};
 use tidegate_engine::redis::queue::{Jobs, State, claimed, looked, settled, stored};
-use tidegate_engine::redis::{Call, Failure, Form, read};
+use tidegate_engine::redis::{Call, Failure};
 
 use super::{Virtual, queue};
 use crate::http::{Client, Gateway};
-use crate::process::{Process, free_port, wait_for};
-use crate::servers::{Cluster, Redis};
+use crate::servers::{Cluster, Redis, Webdis};
 use crate::skip;
 
 const WEEK_MS: i64 = 604_800_000;
-
-fn send(client: &mut Client, protocol: Protocol, call: &Call) -> Result<Vec<Node>, Failure> {
-    let mut answer = |form| {
-        let response = client.send("POST", "/", &[], call.body(protocol, form).as_bytes()).unwrap();
-        read(u32::from(response.status), &response.body)
-    };
-    match answer(Form::Hash) {
-        Err(Failure::NoScript) => answer(Form::Text),
-        other => other,
-    }
-}
 
 fn put(jobs: &Jobs, ticket: &str, request: &[u8]) -> Call {
     jobs.put(ticket, ("r", &queue(100, 2, Micros::from_secs(600))), Micros::ZERO, Micros::from_secs(10), request)
@@ -37,7 +24,7 @@ fn put(jobs: &Jobs, ticket: &str, request: &[u8]) -> Call {
 fn lives(client: &mut Client, protocol: Protocol) {
     let jobs = Jobs::of("default");
     let request: Vec<u8> = (0..=255).cycle().take(70_000).collect();
-    let mut send = |call: Call| send(client, protocol, &call).unwrap();
+    let mut send = |call: Call| client.script(protocol, &call).unwrap();
     assert_eq!(stored(&send(put(&jobs, "one", &request))), Some((true, 1)));
     assert_eq!(stored(&send(put(&jobs, "two", &request))), Some((true, 2)));
     std::thread::sleep(Duration::from_millis(5));
@@ -67,7 +54,7 @@ fn the_gateway_carries_it_and_every_key_has_its_end() {
     let gateway = Gateway::start(&redis.url(), &[]);
     let mut client = gateway.client();
     let jobs = Jobs::of("default");
-    send(&mut client, Protocol::Upstash, &put(&jobs, "zero", b"")).unwrap();
+    client.script(Protocol::Upstash, &put(&jobs, "zero", b"")).unwrap();
     let left = |key: &str| match redis.ask(&["PTTL", &format!("tg1:{{default:q}}:{key}")]) {
         redis::Value::Int(ms) => ms,
         other => panic!("{other:?}"),
@@ -77,7 +64,7 @@ fn the_gateway_carries_it_and_every_key_has_its_end() {
     for key in ["job:zero", "due:r", "rules"] {
         assert!((life - 5_000..=life).contains(&left(key)), "{key}: {}", left(key));
     }
-    assert_eq!(settled(&send(&mut client, Protocol::Upstash, &jobs.drop("zero")).unwrap()), Some(1));
+    assert_eq!(settled(&client.script(Protocol::Upstash, &jobs.drop("zero")).unwrap()), Some(1));
     redis.ask(&["SCRIPT", "FLUSH"]);
     lives(&mut client, Protocol::Upstash);
     for (key, life) in [("job:one", 60_000), ("job:two", WEEK_MS), ("dead", WEEK_MS), ("claim:h", 60_000)] {
@@ -92,17 +79,8 @@ fn webdis_carries_it() {
         return;
     }
     let redis = Redis::start(&[]);
-    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("webdis.json");
-    let settings = json!({
-        "redis_host": "127.0.0.1", "redis_port": redis.port, "http_host": "127.0.0.1", "http_port": port, "threads": 1,
-        "pool_size": 1, "daemonize": false, "database": 0, "acl": [{"enabled": ["EVAL", "EVALSHA"]}], "verbosity": 0,
-        "logfile": "/dev/null"
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let _webdis = Process::start(Command::new("webdis").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()));
-    wait_for("webdis", Duration::from_secs(20), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    lives(&mut Client::to(format!("127.0.0.1:{port}")), Protocol::Webdis);
+    let webdis = Webdis::start(&redis, &json!([{"enabled": ["EVAL", "EVALSHA"]}]));
+    lives(&mut Client::to(webdis.address.clone()), Protocol::Webdis);
 }
 
 #[test]
@@ -120,15 +98,8 @@ fn the_examples_user_may_run_it() {
     if !skip::has("queue under the example's ACL", &["redis-server"]) {
         return;
     }
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/redis/acl.conf");
-    let text = std::fs::read_to_string(path).unwrap();
-    let line = text.lines().find(|line| line.starts_with("user tidegate ")).unwrap();
-    let words: Vec<&str> = line.split_whitespace().skip(2).collect();
-    let password = words.iter().find_map(|word| word.strip_prefix('>')).unwrap();
     let redis = Redis::start(&[]);
-    redis.ask(&[&["ACL", "SETUSER", "tidegate"], &words[..]].concat());
-    redis.ask(&["ACL", "SETUSER", "default", "off"]);
-    let url = format!("redis://tidegate:{password}@127.0.0.1:{}", redis.port);
+    let url = redis.with_examples_user();
     lives(&mut Gateway::start(&url, &[]).client(), Protocol::Upstash);
 }
 
@@ -141,7 +112,7 @@ fn a_full_redis_takes_no_job_and_lets_those_that_it_has_end() {
     let gateway = Gateway::start(&redis.url(), &[]);
     let mut client = gateway.client();
     let jobs = Jobs::of("default");
-    let mut send = |call: Call| send(&mut client, Protocol::Upstash, &call);
+    let mut send = |call: Call| client.script(Protocol::Upstash, &call);
     for ticket in ["one", "two"] {
         send(put(&jobs, ticket, b"x")).unwrap();
     }
