@@ -30,7 +30,6 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
     println!("Envoy {}: {}", fetch::VERSION, envoy.display());
 
     report.step("build dist/", || build::run(if_missing).map(|()| Tally::default()));
-    let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
     for step in steps(if_missing, filters) {
         report.step(step.name, || {
             let mut command = workspace::cargo();
@@ -38,7 +37,7 @@ pub fn run(if_missing: IfMissing, filters: &[String]) -> Result<bool> {
             run_and_tally(&mut command, std::io::stdout(), std::io::stderr())
         });
     }
-    Ok(report.sum_up(is_ci))
+    Ok(report.sum_up(workspace::is_ci()))
 }
 
 struct Step {

@@ -13,6 +13,7 @@ mod crates;
 mod documents;
 mod imports;
 mod licence;
+mod locks;
 mod sources;
 
 /// One thing that is not as it should be.
@@ -64,8 +65,18 @@ impl Tree {
         Ok(Self { root: root.to_path_buf(), files })
     }
 
+    /// The files, relative to the checkout.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     fn has(&self, file: &str) -> bool {
         self.files.iter().any(|known| known == Path::new(file))
+    }
+
+    /// All files of that name, in whatever folder.
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Path> {
+        self.files.iter().map(PathBuf::as_path).filter(move |file| file.ends_with(name))
     }
 
     /// All files with that extension, with their text; what is not UTF-8 is a binary and found as such.
@@ -75,50 +86,94 @@ impl Tree {
     }
 }
 
-/// Runs all checks on the checkout and prints the findings. False when there are any.
+/// What the checks found, and what they looked at.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is not as it should be, sorted by file and line.
+    pub findings: Vec<Finding>,
+    /// What of others' work was looked at, one line each: with nothing found this is all that one knows.
+    pub looked_at: Vec<String>,
+    /// What was not, and why.
+    pub not_looked_at: Vec<String>,
+}
+
+/// Runs all checks on the checkout and prints what they found and looked at. False when anything was found.
 ///
 /// # Errors
 /// When git or cargo cannot be asked.
 pub fn run() -> Result<bool> {
-    let findings = findings(&workspace::root())?;
-    for finding in &findings {
+    let report = report(&workspace::root())?;
+    for finding in &report.findings {
         println!("{finding}");
     }
-    match findings.len() {
+    for line in &report.looked_at {
+        println!("looked at {line}");
+    }
+    for line in &report.not_looked_at {
+        println!("not looked at: {line}");
+    }
+    match report.findings.len() {
         0 => println!("tidy: nothing found"),
         count => println!("tidy: {count} found"),
     }
-    Ok(findings.is_empty())
+    Ok(report.findings.is_empty())
 }
 
-/// All findings in the checkout at `root`, sorted by file and line.
+/// All that is found in the checkout at `root`.
 ///
 /// # Errors
 /// When git or cargo cannot be asked.
-pub fn findings(root: &Path) -> Result<Vec<Finding>> {
+pub fn report(root: &Path) -> Result<Report> {
     let tree = Tree::of_checkout(root)?;
-    let mut findings = sources::check(&tree);
-    findings.extend(documents::check(&tree));
-    findings.extend(crates::check(root)?);
-    findings.extend(imports::check(root)?);
-    findings.extend(cargo_deny(root)?);
-    findings.sort();
-    findings.dedup();
-    Ok(findings)
+    let mut report = Report::default();
+    report.findings.extend(sources::check(&tree));
+    report.findings.extend(documents::check(&tree));
+    check_locks(&tree, &mut report)?;
+    imports::check(root, &mut report)?;
+    report.findings.sort();
+    report.findings.dedup();
+    Ok(report)
 }
 
-/// cargo-deny checks advisories too, but takes minutes to build: it is used where it is installed.
-fn cargo_deny(root: &Path) -> Result<Option<Finding>> {
+/// Everything that others wrote and a lock file in git names.
+fn check_locks(tree: &Tree, report: &mut Report) -> Result<()> {
+    let mut looked_at = |name: &str, check: fn(&Path, &str) -> (Vec<Finding>, usize), what: &str| -> Result<()> {
+        for file in tree.named(name) {
+            let text = std::fs::read_to_string(tree.root.join(file));
+            let (findings, count) = check(file, &text.with_context(|| format!("reading {}", file.display()))?);
+            report.findings.extend(findings);
+            report.looked_at.push(format!("{} ({count}): {what}", file.display()));
+        }
+        Ok(())
+    };
+    let of_cargo = "from crates.io with a checksum, licences on deny.toml's list, no version \"*\"";
+    looked_at("Cargo.lock", locks::check_cargo, of_cargo)?;
+    looked_at("package-lock.json", locks::check_npm, "from npm's registry with a SHA-512")?;
+    let cargo_locks: Vec<&Path> = tree.named("Cargo.lock").collect();
+    report.findings.extend(crates::check(tree, &cargo_locks)?);
+    cargo_deny(&tree.root, &cargo_locks, report)
+}
+
+/// Advisories are in a database on GitHub that cargo-deny fetches. It takes minutes to build: it is used where it is
+/// installed, and where it is not, nobody may think that it was.
+fn cargo_deny(root: &Path, locks: &[&Path], report: &mut Report) -> Result<()> {
     let is_installed = Command::new("cargo-deny").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_installed {
-        println!(
-            "note: cargo-deny is not installed, so deny.toml's advisories were not checked; sources and licences were"
-        );
-        return Ok(None);
+        report.not_looked_at.push("advisories and yanked versions: they need cargo-deny, and network".to_owned());
+        return Ok(());
     }
-    let status = Command::new("cargo-deny").current_dir(root).args(["check", "--hide-inclusion-graph"]).status();
-    let passed = status.context("starting cargo-deny")?.success();
-    Ok((!passed).then(|| Finding::new("deny.toml", 0, "`cargo deny check` failed; what it found is above")))
+    for lock in locks {
+        let manifest = lock.with_file_name("Cargo.toml");
+        let mut deny = Command::new("cargo-deny");
+        deny.current_dir(root).arg("--manifest-path").arg(&manifest);
+        deny.args(["check", "--hide-inclusion-graph", "--config"]).arg(root.join("deny.toml"));
+        if deny.status().context("starting cargo-deny")?.success() {
+            report.looked_at.push(format!("{}: `cargo deny check`, advisories and yanked versions", lock.display()));
+        } else {
+            report.findings.push(Finding::new(*lock, 0, "`cargo deny check` failed; what it found is above"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub fn default_policy() -> PathBuf {
     root().join("policies/default.json")
 }
 
+/// Whether this is CI, where a test that is skipped is a failure.
+pub fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
+}
+
 /// The same cargo that runs this program, started in the checkout and writing to [`target_dir`].
 pub fn cargo() -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

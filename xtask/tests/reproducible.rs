@@ -1,66 +1,46 @@
-//! The same sources built in two folders give the same .wasm, byte for byte.
-//! Not here: the plugin itself, whose build takes minutes; a crate of ten lines with a panic shows the same.
+//! The same sources built in two folders give the same `tidegate.wasm`, byte for byte.
+//! Not here: two toolchains, or two machines.
 
 // Clippy takes only functions marked #[test] for tests, not what they call.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use xtask::build::reproducible_flags;
-use xtask::tools::{IfMissing, WASM_TARGET, ensure_wasm_target};
+use xtask::build;
+use xtask::envoy::fetch::hex_sha256;
+use xtask::tidy::Tree;
+use xtask::tools::IfMissing;
+use xtask::workspace;
 
-const MANIFEST: &str = r#"
-[package]
-name = "tiny"
-version = "0.1.0"
-edition = "2024"
-[lib]
-crate-type = ["cdylib"]
-[profile.release]
-debug = true
-[workspace]
-"#;
-
-/// Panics and debug information put paths of this crate and of the standard library into the file.
-const SOURCE: &str = r#"
-#[unsafe(no_mangle)]
-pub extern "C" fn pick(index: usize) -> usize {
-    let words: Vec<String> = std::env::args().collect();
-    assert!(index < 100, "{index} is too large at {}", file!());
-    words[index].parse().expect("a number")
-}
-"#;
-
-fn build(folder: &Path, flags: &str) -> Vec<u8> {
-    fs::create_dir_all(folder.join("src")).unwrap();
-    fs::write(folder.join("Cargo.toml"), MANIFEST).unwrap();
-    fs::write(folder.join("src/lib.rs"), SOURCE).unwrap();
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--offline", "--target", WASM_TARGET])
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", folder.join("target"))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    fs::read(folder.join("target").join(WASM_TARGET).join("release/tiny.wasm")).unwrap()
+/// Copies what git knows of the checkout, and nothing that a build has made.
+fn copy_sources(to: &Path) {
+    let root = workspace::root();
+    for file in Tree::of_checkout(&root).unwrap().files() {
+        let copy = to.join(file);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(root.join(file), copy).unwrap();
+    }
 }
 
 #[test]
-fn the_folder_of_the_checkout_leaves_no_trace() {
-    ensure_wasm_target(IfMissing::Install).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (here, there) = (folder.path().join("here"), folder.path().join("a/longer/way"));
-    let build_with_flags = |at: &Path| {
-        fs::create_dir_all(at).unwrap();
-        build(at, &reproducible_flags(at).unwrap())
-    };
-    let (one, other) = (build_with_flags(&here), build_with_flags(&there));
-    assert!(one == other, "two folders gave two files of {} and {} bytes", one.len(), other.len());
+fn the_plugin_has_the_same_bytes_from_another_folder() {
+    let here = build::wasm(&workspace::root(), &workspace::target_dir(), IfMissing::Install).unwrap();
 
-    let text = String::from_utf8_lossy(&one);
-    assert!(text.contains("/tidegate"), "the folder's path should have become the fixed one");
-    assert!(!text.contains(folder.path().to_str().unwrap()), "the folder's own path is in the .wasm");
+    // Deeper, and with a name of another length: an offset or a hash that knew the folder would differ.
+    let folder = workspace::target_dir().join("another/checkout of the same sources");
+    // What an earlier run compiled would show nothing.
+    let _ = fs::remove_dir_all(&folder);
+    let (checkout, target) = (folder.join("tidegate"), folder.join("target"));
+    copy_sources(&checkout);
+    let there = build::wasm(&checkout, &target, IfMissing::Install).unwrap();
+
+    assert_eq!(hex_sha256(&here), hex_sha256(&there), "{} and {} bytes", here.len(), there.len());
+    let text = String::from_utf8_lossy(&there);
+    assert!(text.contains("/cargo/registry/"), "panics name their files; without any the next lines show nothing");
+    for own in [workspace::root(), folder.clone(), build::cargo_home().unwrap()] {
+        let own = own.to_str().unwrap();
+        assert!(!text.contains(own), "the .wasm holds the path {own}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }

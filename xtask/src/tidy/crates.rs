@@ -1,17 +1,15 @@
-//! Checks what cargo knows: who depends on whom, where crates come from, and under which licences.
-//! Not here: advisories, which need a database (cargo-deny has one).
+//! Checks what cargo knows of every workspace in git: who depends on whom, in which versions, and under which licences.
+//! Not here: where crates come from (`locks`), and advisories, which need a database (cargo-deny has one).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Finding, licence};
+use super::{Finding, Tree, licence};
 use crate::workspace;
-
-/// The only place that crates may come from, as cargo writes it.
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Which packages of ours each package of ours may use, and which ones its tests may use as well (DESIGN section 1).
 /// What is not named here may be used by nobody: plugin, edge, gateway, cli.
@@ -47,25 +45,56 @@ const NOT_PURE: [&str; 14] = [
     "wasm-bindgen",
 ];
 
-pub(super) fn check(root: &Path) -> Result<Vec<Finding>> {
-    let mut cargo = workspace::cargo();
-    cargo.current_dir(root).args(["metadata", "--format-version", "1", "--locked"]);
-    let text = workspace::output(&mut cargo).context("asking cargo about all packages")?;
-    let metadata = serde_json::from_str(&text).context("reading cargo's metadata")?;
-    Ok(check_metadata(&metadata))
+/// Asks cargo about the workspace that each of these locks belongs to. A lock that does not fit its manifests is an
+/// error here: cargo may not mend it.
+pub(super) fn check(tree: &Tree, locks: &[&Path]) -> Result<Vec<Finding>> {
+    let deny = fs::read_to_string(tree.root.join("deny.toml")).context("reading deny.toml")?;
+    let licences = licence::listed(&deny);
+    let mut findings = Vec::new();
+    let mut covered = BTreeSet::new();
+    for lock in locks {
+        let metadata = metadata(&tree.root, lock)?;
+        // A manifest that holds nothing but a workspace is no package.
+        covered.extend(metadata["workspace_root"].as_str().map(|root| Path::new(root).join("Cargo.toml")));
+        for package in packages(&metadata) {
+            if package["source"].is_null() {
+                covered.extend(package["manifest_path"].as_str().map(PathBuf::from));
+                check_versions(package, &mut findings);
+            } else {
+                check_licence(lock, package, &licences, &mut findings);
+            }
+        }
+        if *lock == Path::new("Cargo.lock") {
+            findings.extend(check_design(&metadata));
+        }
+    }
+    for manifest in tree.files.iter().filter(|file| file.file_name().is_some_and(|name| name == "Cargo.toml")) {
+        if !covered.contains(&tree.root.join(manifest)) {
+            findings.push(Finding::new(manifest, 0, "no Cargo.lock in git says which versions it takes"));
+        }
+    }
+    Ok(findings)
 }
 
-fn check_metadata(metadata: &Value) -> Vec<Finding> {
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let ours: BTreeSet<&str> =
-        packages.iter().filter(|it| it["source"].is_null()).filter_map(|it| it["name"].as_str()).collect();
+fn metadata(root: &Path, lock: &Path) -> Result<Value> {
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(root).args(["metadata", "--format-version", "1", "--locked", "--manifest-path"]);
+    cargo.arg(lock.with_file_name("Cargo.toml"));
+    let text = workspace::output(&mut cargo).with_context(|| format!("asking cargo about {}", lock.display()))?;
+    serde_json::from_str(&text).context("reading cargo's metadata")
+}
+
+fn packages(metadata: &Value) -> &[Value] {
+    metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What the design says of our own workspace: who uses whom, under which licence, and that the engine is pure.
+fn check_design(metadata: &Value) -> Vec<Finding> {
+    let packages = packages(metadata).iter().filter(|it| it["source"].is_null());
+    let ours: BTreeSet<&str> = packages.clone().filter_map(|it| it["name"].as_str()).collect();
     let mut findings = Vec::new();
     for package in packages {
-        if package["source"].is_null() {
-            check_ours(package, &ours, &mut findings);
-        } else {
-            check_foreign(package, &mut findings);
-        }
+        check_ours(package, &ours, &mut findings);
     }
     for name in below(metadata, "tidegate-engine") {
         if NOT_PURE.contains(&name.as_str()) {
@@ -100,16 +129,24 @@ fn check_ours(package: &Value, ours: &BTreeSet<&str>, findings: &mut Vec<Finding
     }
 }
 
-fn check_foreign(package: &Value, findings: &mut Vec<Finding>) {
-    let (name, version) = (package["name"].as_str().unwrap_or("?"), package["version"].as_str().unwrap_or("?"));
-    let source = package["source"].as_str().unwrap_or_default();
-    if source != REGISTRY {
-        findings.push(Finding::new("Cargo.lock", 0, format!("{name} {version} comes from {source}, not crates.io")));
+/// `*` takes whatever is newest when a lock is made anew; a path inside the checkout has one version only.
+fn check_versions(package: &Value, findings: &mut Vec<Finding>) {
+    let ours = package["name"].as_str().unwrap_or_default();
+    for dependency in package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        if dependency["req"].as_str() == Some("*") && dependency["path"].is_null() {
+            let name = dependency["name"].as_str().unwrap_or_default();
+            let message = format!("it takes {name} in any version, \"*\"; say which");
+            findings.push(Finding::new(format!("{ours}'s Cargo.toml"), 0, message));
+        }
     }
+}
+
+fn check_licence(lock: &Path, package: &Value, licences: &[String], findings: &mut Vec<Finding>) {
+    let (name, version) = (package["name"].as_str().unwrap_or("?"), package["version"].as_str().unwrap_or("?"));
     let licence = package["license"].as_str().unwrap_or_default();
-    if !licence::is_allowed(licence) {
-        let message = format!("{name} {version} has licence {licence:?}, which is not on the list in xtask");
-        findings.push(Finding::new("Cargo.lock", 0, message));
+    if !licence::is_allowed(licence, licences) {
+        let message = format!("{name} {version} has licence {licence:?}, which is not on the list in deny.toml");
+        findings.push(Finding::new(lock, 0, message));
     }
 }
 
@@ -145,6 +182,7 @@ fn below(metadata: &Value, name: &str) -> BTreeSet<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::tests::tree;
     use super::*;
 
     fn ours(name: &str, uses: &[(&str, Option<&str>)]) -> Value {
@@ -154,7 +192,7 @@ mod tests {
 
     fn messages(packages: &[Value], nodes: &[Value]) -> Vec<String> {
         let metadata = json!({"packages": packages, "resolve": {"nodes": nodes}});
-        check_metadata(&metadata).iter().map(ToString::to_string).collect()
+        check_design(&metadata).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -180,25 +218,64 @@ mod tests {
     }
 
     #[test]
-    fn foreign_sources_and_licences_are_found() {
-        let foreign = |name: &str, source: &str, licence: &str| json!({"id": name, "name": name, "version": "1.0.0", "source": source, "license": licence});
-        let found = messages(
-            &[
-                foreign("good", REGISTRY, "MIT OR Apache-2.0"),
-                foreign("forked", "git+https://example.org/forked", "MIT"),
-                foreign("viral", REGISTRY, "AGPL-3.0"),
-            ],
-            &[],
+    fn licences_that_deny_toml_does_not_list_are_found() {
+        let foreign = |name: &str, licence: &str| json!({"name": name, "version": "1.0.0", "license": licence});
+        let mut found = Vec::new();
+        for package in [foreign("good", "MIT OR Apache-2.0"), foreign("viral", "AGPL-3.0"), foreign("silent", "")] {
+            check_licence(Path::new("a/Cargo.lock"), &package, &["MIT".to_owned()], &mut found);
+        }
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "a/Cargo.lock: viral 1.0.0 has licence \"AGPL-3.0\", which is not on the list in deny.toml",
+                "a/Cargo.lock: silent 1.0.0 has licence \"\", which is not on the list in deny.toml",
+            ]
         );
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].contains("forked 1.0.0 comes from git+"), "{found:?}");
-        assert!(found[1].contains("viral 1.0.0 has licence \"AGPL-3.0\""), "{found:?}");
+    }
+
+    #[test]
+    fn any_version_is_none() {
+        let uses =
+            json!([{"name": "a", "req": "*"}, {"name": "b", "req": "^1"}, {"name": "c", "req": "*", "path": "/c"}]);
+        let mut found = Vec::new();
+        check_versions(&json!({"name": "ours", "dependencies": uses}), &mut found);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["ours's Cargo.toml: it takes a in any version, \"*\"; say which"]);
+    }
+
+    /// A checkout with one crate of ours that git knows, its lock, and this list of licences.
+    fn checkout(lock: &str) -> (tempfile::TempDir, Tree) {
+        tree(&[
+            ("deny.toml", b"[licenses]\nallow = []\n"),
+            ("a/Cargo.toml", b"[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n"),
+            ("a/src/lib.rs", b"//! A.\n"),
+            ("a/Cargo.lock", lock.as_bytes()),
+            ("b/Cargo.toml", b"[package]\nname = \"b\"\n"),
+        ])
+    }
+
+    #[test]
+    fn each_manifest_has_a_lock() {
+        let (_folder, tree) = checkout("version = 4\n\n[[package]]\nname = \"a\"\nversion = \"0.1.0\"\n");
+        let found = check(&tree, &[Path::new("a/Cargo.lock")]).unwrap();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["b/Cargo.toml: no Cargo.lock in git says which versions it takes"]);
+    }
+
+    #[test]
+    fn a_lock_that_does_not_fit_is_told_and_stays_as_it_is() {
+        let edited = "version = 4\n\n[[package]]\nname = \"a\"\nversion = \"0.2.0\"\n";
+        let (folder, tree) = checkout(edited);
+        let message = format!("{:#}", check(&tree, &[Path::new("a/Cargo.lock")]).unwrap_err());
+        assert!(message.contains("asking cargo about a/Cargo.lock") && message.contains("--locked"), "{message}");
+        assert_eq!(fs::read_to_string(folder.path().join("a/Cargo.lock")).unwrap(), edited);
     }
 
     #[test]
     fn the_engine_is_pure_through_and_through() {
         let uses = |id: &str, used: &str, kind: Option<&str>| json!({"id": id, "deps": [{"pkg": used, "dep_kinds": [{"kind": kind}]}]});
-        let package = |name: &str| json!({"id": name, "name": name, "source": REGISTRY, "license": "MIT"});
+        let package = |name: &str| json!({"id": name, "name": name, "source": "registry", "license": "MIT"});
         let packages = [ours("tidegate-engine", &[]), package("middle"), package("getrandom"), package("tokio")];
         let linked = [uses("tidegate-engine", "middle", None), uses("middle", "getrandom", None)];
         let found = messages(&packages, &linked);

@@ -1,58 +1,50 @@
 //! Whether a crate's licence expression allows what the shipped files need.
-//! Not here: which crates there are (`crates`).
+//! Not here: which crates there are (`crates`), and the list (`deny.toml`).
 
-/// Licences that code in this repository may be combined with; each asks no more than to be named.
-const ALLOWED: [&str; 13] = [
-    "0BSD",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "CC0-1.0",
-    "BSL-1.0",
-    "ISC",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Unlicense",
-    "Zlib",
-];
+/// The licences that `deny.toml` allows: each asks no more than to be named.
+pub(super) fn listed(deny: &str) -> Vec<String> {
+    let (_, section) = deny.split_once("[licenses]").unwrap_or_default();
+    let (_, list) = section.split_once("allow = [").unwrap_or_default();
+    let list = list.split(']').next().unwrap_or_default();
+    // The odd pieces between quotes are the names.
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
 
-/// Whether an SPDX expression (with `OR`, `AND`, brackets, or the old `/` for OR) can be met with allowed licences.
-pub(super) fn is_allowed(expression: &str) -> bool {
+/// Whether an SPDX expression (with `OR`, `AND`, brackets, or the old `/` for OR) can be met with these licences.
+pub(super) fn is_allowed(expression: &str, licences: &[String]) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
-    let allowed = either(&mut rest);
+    let allowed = either(&mut rest, licences);
     allowed && rest.is_empty() && !words.last().is_some_and(|word| ["OR", "AND", "WITH"].contains(word))
 }
 
 /// `AND` binds tighter than `OR` (SPDX 2.3, annex D.4).
-fn either(rest: &mut &[&str]) -> bool {
-    let mut allowed = both(rest);
+fn either(rest: &mut &[&str], licences: &[String]) -> bool {
+    let mut allowed = both(rest, licences);
     while let ["OR", tail @ ..] = *rest {
         *rest = tail;
-        let other = both(rest);
+        let other = both(rest, licences);
         allowed = allowed || other;
     }
     allowed
 }
 
-fn both(rest: &mut &[&str]) -> bool {
-    let mut allowed = one(rest);
+fn both(rest: &mut &[&str], licences: &[String]) -> bool {
+    let mut allowed = one(rest, licences);
     while let ["AND", tail @ ..] = *rest {
         *rest = tail;
-        let other = one(rest);
+        let other = one(rest, licences);
         allowed = allowed && other;
     }
     allowed
 }
 
-fn one(rest: &mut &[&str]) -> bool {
+fn one(rest: &mut &[&str], licences: &[String]) -> bool {
     match *rest {
         ["(", tail @ ..] => {
             *rest = tail;
-            let inner = either(rest);
+            let inner = either(rest, licences);
             let [")", tail @ ..] = *rest else {
                 return false;
             };
@@ -61,11 +53,11 @@ fn one(rest: &mut &[&str]) -> bool {
         }
         [name, "WITH", exception, tail @ ..] => {
             *rest = tail;
-            ALLOWED.contains(&format!("{name} WITH {exception}").as_str())
+            licences.contains(&format!("{name} WITH {exception}"))
         }
         [name, tail @ ..] => {
             *rest = tail;
-            ALLOWED.contains(name)
+            licences.iter().any(|it| it == name)
         }
         [] => false,
     }
@@ -76,7 +68,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_list_is_that_of_the_licences() {
+        let deny = "[bans]\nallow = [\"no\"]\n[licenses]\nallow = [\n    \"MIT\",\n    \"Zlib\",\n]\n[sources]\nallow = [\"no\"]\n";
+        assert_eq!(listed(deny), ["MIT", "Zlib"]);
+        assert_eq!(listed("[bans]\n"), [""; 0]);
+    }
+
+    #[test]
     fn expressions_are_read_as_spdx_says() {
+        let licences =
+            ["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "MIT", "Unicode-3.0", "Zlib"].map(str::to_owned);
+        let is_allowed = |expression| is_allowed(expression, &licences);
         for allowed in [
             "MIT",
             "MIT OR Apache-2.0",

@@ -28,7 +28,8 @@ const PANICS: [(&str, &str); 9] = [
 const MAX_PICTURE: usize = 150 * 1024;
 
 /// Files that must be there.
-const REQUIRED: [&str; 6] = ["LICENSE", "deny.toml", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+const REQUIRED: [&str; 7] =
+    ["LICENSE", "deny.toml", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
