@@ -1,6 +1,6 @@
 //! The examples are what they say: YAML that parses, policies that the engine takes, a configuration that Envoy takes
-//! and that verifies tokens and limits.
-//! Not here: a cluster with Istio; its resources are checked for form only.
+//! and that verifies tokens and limits, an image whose parts are there.
+//! Not here: a cluster with Istio or Envoy Gateway, and Docker; what is for them is checked for form only.
 
 // Clippy takes only functions marked #[test] for tests, not what they call.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_engine::catalogue::Catalogue;
@@ -44,27 +46,52 @@ fn policies() -> Vec<(PathBuf, Value)> {
             policies.push((file, document["spec"]["pluginConfig"].clone()));
         }
     }
+    for (file, document) in documents("envoy-gateway") {
+        if document["kind"] == "EnvoyExtensionPolicy" {
+            policies.push((file, document["spec"]["wasm"][0]["config"].clone()));
+        }
+    }
     policies
+}
+
+/// The policy, which the engine must take without a warning.
+fn taken(policy: &str, place: &str) -> Policy {
+    let policy = Policy::parse(policy.as_bytes(), &Catalogue::builtin());
+    let policy = policy.unwrap_or_else(|mistakes| panic!("{place}: {mistakes}"));
+    assert!(policy.warnings.is_empty(), "{place}: {:?}", policy.warnings);
+    policy
 }
 
 #[test]
 fn the_engine_takes_each_policy() {
     let policies = policies();
-    assert_eq!(policies.len(), 3, "one for Envoy, two for Istio");
+    assert_eq!(policies.len(), 5, "one for Envoy, three for Istio, one for Envoy Gateway");
     for (file, policy) in policies {
-        let parsed = Policy::parse(policy.to_string().as_bytes(), &Catalogue::builtin());
-        assert!(parsed.is_ok(), "{}: {}", file.display(), parsed.unwrap_err());
+        taken(&policy.to_string(), &file.display().to_string());
     }
 }
 
 #[test]
-fn each_istio_resource_has_a_kind_that_istio_knows() {
-    let documents = documents("istio");
-    assert_eq!(documents.len(), 4);
+fn the_engine_takes_each_policy_of_the_page_on_migrating() {
+    let page = fs::read_to_string(workspace::root().join("docs/migrating.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 7, "{} policies, one for each that people come from", blocks.len());
+    for block in blocks {
+        taken(block, block);
+    }
+}
+
+#[test]
+fn each_resource_has_a_kind_that_its_controller_knows() {
+    let documents: Vec<_> = documents("istio").into_iter().chain(documents("envoy-gateway")).collect();
+    assert_eq!(documents.len(), 8);
     for (file, document) in documents {
         let kind = (document["apiVersion"].as_str().unwrap(), document["kind"].as_str().unwrap());
         let known = [
             ("extensions.istio.io/v1alpha1", "WasmPlugin"),
+            ("gateway.envoyproxy.io/v1alpha1", "EnvoyExtensionPolicy"),
+            ("gateway.envoyproxy.io/v1alpha1", "EnvoyProxy"),
+            ("networking.istio.io/v1", "DestinationRule"),
             ("networking.istio.io/v1alpha3", "EnvoyFilter"),
             ("security.istio.io/v1", "RequestAuthentication"),
         ];
@@ -73,13 +100,83 @@ fn each_istio_resource_has_a_kind_that_istio_knows() {
     }
 }
 
+/// What the example for Envoy Gateway merges into the bootstrap of its Envoys.
+fn merged_by_envoy_gateway() -> Value {
+    let (file, resource) = documents("envoy-gateway").into_iter().find(|(_, it)| it["kind"] == "EnvoyProxy").unwrap();
+    assert_eq!(resource["spec"]["bootstrap"]["type"], "Merge");
+    yaml(resource["spec"]["bootstrap"]["value"].as_str().unwrap(), &file)
+}
+
+/// `SERVICE.NAMESPACE` and port under which `kubernetes.yaml` makes the gateway to Redis known.
+fn gateway_service() -> (String, u64) {
+    let text = fs::read_to_string(workspace::root().join("examples/redis/kubernetes.yaml")).unwrap();
+    let documents = text.split("\n---\n").map(|document| yaml(document, Path::new("kubernetes.yaml")));
+    let service = documents.into_iter().find(|it| it["kind"] == "Service").unwrap();
+    let name = service["metadata"]["name"].as_str().unwrap();
+    (format!("{name}.tidegate.svc.cluster.local"), service["spec"]["ports"][0]["port"].as_u64().unwrap())
+}
+
 #[test]
-fn both_examples_and_the_tests_make_the_same_metric_labels() {
+fn stores_in_kubernetes_name_the_service_of_the_redis_example() {
+    let (host, port) = gateway_service();
+    let stores: Vec<Value> = policies().into_iter().map(|(_, policy)| policy["store"].clone()).collect();
+    let clusters: Vec<&str> = stores.iter().filter_map(|store| store["cluster"].as_str()).collect();
+    assert_eq!(clusters, [&format!("outbound|{port}||{host}"), "redis_gateway"]);
+    assert!(stores.iter().all(|store| store.is_null() || store["authority"] == *host), "{stores:?}");
+
+    let cluster = &merged_by_envoy_gateway()["static_resources"]["clusters"][0];
+    let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    let address = &endpoint["address"]["socket_address"];
+    assert_eq!((cluster["name"].as_str(), address["port_value"].as_u64()), (Some("redis_gateway"), Some(port)));
+    assert_eq!(address["address"], *host);
+    let rules = documents("istio").into_iter().filter(|(_, it)| it["kind"] == "DestinationRule");
+    assert!(rules.into_iter().all(|(_, rule)| rule["spec"]["host"] == *host));
+}
+
+#[test]
+fn envoy_takes_what_the_example_for_envoy_gateway_merges() {
+    let folder = tempfile::tempdir().unwrap();
+    let bootstrap = folder.path().join("bootstrap.json");
+    fs::write(&bootstrap, merged_by_envoy_gateway().to_string()).unwrap();
+    let mut command = Command::new(fetch::binary(IfMissing::Install).unwrap());
+    let output = command.args(["--mode", "validate", "--config-path"]).arg(bootstrap).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_image_of_the_gateway_is_built_from_what_there_is() {
+    let text = fs::read_to_string(workspace::root().join("examples/redis/Dockerfile")).unwrap();
+    let words = |instruction: &str| -> Vec<&str> {
+        let line = text.lines().find_map(|line| line.strip_prefix(instruction)).unwrap();
+        line.split_whitespace().collect()
+    };
+    let manifest = fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
+    let (_, rust) = manifest.split_once("rust-version = \"").unwrap();
+    let (rust, _) = rust.split_once('"').unwrap();
+    assert!(
+        words("FROM ")[0].starts_with(&format!("rust:{rust}-")),
+        "{:?}, the workspace wants {rust}",
+        words("FROM ")
+    );
+
+    let package = words("RUN cargo build --locked --release -p ")[0];
+    let built = words("COPY --from=build ");
+    let (from, to) = (built[0], built[1]);
+    assert_eq!(from, format!("{}/target/release/{package}", words("WORKDIR ")[0]));
+    let gateway = fs::read_to_string(workspace::root().join("plugin/gateway/Cargo.toml")).unwrap();
+    assert!(gateway.contains(&format!("name = \"{package}\"")), "{package} is no package of plugin/gateway");
+    assert!(text.ends_with(&format!("ENTRYPOINT [\"{to}\"]\n")));
+    assert_eq!(words("EXPOSE "), [gateway_service().1.to_string()]);
+}
+
+#[test]
+fn the_examples_and_the_tests_make_the_same_metric_labels() {
     let all: Vec<Value> =
         documents("envoy").into_iter().chain(documents("istio")).map(|(_, document)| document).collect();
     let of_envoy = all.iter().find_map(|it| it.get("stats_config")).unwrap();
     let of_istio = all.iter().find(|it| it["kind"] == "EnvoyFilter").unwrap();
     assert_eq!(of_envoy, &of_istio["spec"]["configPatches"][1]["patch"]["value"]["stats_config"]);
+    assert_eq!(of_envoy, &merged_by_envoy_gateway()["stats_config"]);
     assert_eq!(of_envoy["stats_tags"], xtask::envoy::config::stats_tags());
 }
 
@@ -146,4 +243,46 @@ fn the_example_serves_verifies_tokens_and_limits() {
         .lines()
         .find(|line| line.starts_with("tidegate_verdicts_total{") && labels.iter().all(|label| line.contains(label)));
     assert!(line.is_some_and(|line| line.ends_with(" 1")), "{line:?} of\n{metrics}");
+}
+
+#[test]
+fn a_bad_policy_at_the_start_is_500_by_ecds_and_no_start_in_the_listener() {
+    let wasm = workspace::wasm_file();
+    if !wasm.is_file() {
+        return skip::tell("xtask: a bad policy", "dist/tidegate.wasm is not built; run `cargo xtask build`");
+    }
+    let upstream = Upstream::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bootstrap = with_free_ports(folder.path(), &upstream);
+    fs::copy(wasm, folder.path().join("dist/tidegate.wasm")).unwrap();
+    let filter = bootstrap.with_file_name("tidegate.yaml");
+    let good = fs::read_to_string(&filter).unwrap();
+    let bad = good.replace("\"rate\": 1000", "\"rate\": 0");
+    assert_ne!(good, bad);
+    fs::write(&filter, &bad).unwrap();
+    let binary = fetch::binary(IfMissing::Install).unwrap();
+
+    let envoy = Envoy::start_file(&binary, &bootstrap, folder.path()).unwrap();
+    let address = format!("127.0.0.1:{}", envoy.address("main").unwrap().port()).parse().unwrap();
+    let status = || Client::http1(address, 1).unwrap().send(&Request::get("/")).unwrap().status;
+    assert_eq!(status(), 500);
+    let next = bootstrap.with_file_name("next");
+    fs::write(&next, &good).unwrap();
+    fs::rename(&next, &filter).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while status() != 200 {
+        assert!(Instant::now() < until, "a good policy is not taken after a bad one");
+        sleep(Duration::from_millis(50));
+    }
+    drop(envoy);
+
+    let mut in_listener = yaml(&fs::read_to_string(&bootstrap).unwrap(), &bootstrap);
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+    let filters = in_listener.pointer_mut(manager).unwrap().as_array_mut().unwrap();
+    let ours = filters.iter_mut().find(|filter| filter["name"] == "tidegate").unwrap();
+    *ours = yaml(&bad, &filter)["resources"][0].clone();
+    ours.as_object_mut().unwrap().remove("@type");
+    fs::write(&bootstrap, in_listener.to_string()).unwrap();
+    let told = format!("{:#}", Envoy::start_file(&binary, &bootstrap, folder.path()).unwrap_err());
+    assert!(told.contains("policy refused: /rules/0/rate"), "{told}");
 }
