@@ -1,6 +1,8 @@
-//! Checks of Markdown: commands that exist, links that lead somewhere, paths in ARCHITECTURE.md that are there.
+//! Checks of Markdown: commands that exist, links that lead somewhere, paths in ARCHITECTURE.md that are there, indexes
+//! that leave nothing out.
 //! Not here: whether what they say is true.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Parser as _;
@@ -19,8 +21,29 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         if file == Path::new("ARCHITECTURE.md") {
             check_paths(tree, file, &text, &mut findings);
         }
+        check_index(tree, file, &text, &mut findings);
     }
     findings
+}
+
+/// What nobody links to, nobody finds: README leads to each policy and example, docs/README.md to each page.
+fn check_index(tree: &Tree, file: &Path, text: &str, findings: &mut Vec<Finding>) {
+    let of_folder =
+        |folder: &str| tree.files.iter().filter_map(|file| file.strip_prefix(folder).ok()).collect::<Vec<_>>();
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    if file == Path::new("README.md") {
+        let policies = of_folder("policies").into_iter().filter(|it| *it != Path::new("schema.json"));
+        wanted.extend(policies.map(|policy| format!("](policies/{})", policy.display())));
+        let examples = of_folder("examples").into_iter().filter_map(|it| it.iter().next());
+        wanted.extend(examples.map(|example| format!("](examples/{}/", example.display())));
+    } else if file == Path::new("docs/README.md") {
+        let pages = of_folder("docs").into_iter().filter(|it| it.extension().is_some_and(|it| it == "md"));
+        wanted.extend(pages.filter(|it| *it != Path::new("README.md")).map(|page| format!("]({})", page.display())));
+    }
+    for link in wanted.iter().filter(|link| !text.contains(link.as_str())) {
+        let target = link.trim_start_matches("](").trim_end_matches(')');
+        findings.push(Finding::new(file, 0, format!("has no link to {target}")));
+    }
 }
 
 /// Every `cargo xtask ...` line in a shell block must be one that the command line takes.
@@ -145,6 +168,30 @@ mod tests {
         assert_eq!(
             found,
             ["docs/a.md:1: link missing.md leads nowhere", "docs/a.md:1: link ../../out leads out of the checkout"]
+        );
+    }
+
+    #[test]
+    fn indexes_leave_nothing_out() {
+        let found = messages(&[
+            ("README.md", b"[a](policies/a.json) [b](examples/b/README.md)\n"),
+            ("docs/README.md", b"[c](c.md)\n"),
+            ("docs/c.md", b""),
+            ("docs/d.md", b""),
+            ("docs/pictures/e.png", b""),
+            ("examples/b/README.md", b""),
+            ("examples/f/main.rs", b""),
+            ("policies/a.json", b""),
+            ("policies/g.json", b""),
+            ("policies/schema.json", b""),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "README.md: has no link to examples/f/",
+                "README.md: has no link to policies/g.json",
+                "docs/README.md: has no link to d.md",
+            ]
         );
     }
 
