@@ -6,9 +6,11 @@
 //! Not here: who may ask what (`guard`, `commands`); how connections come and go (`link`).
 
 mod connection;
+mod keeper;
 mod link;
 mod open;
 mod prepared;
+mod set;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::reply::Outcome;
 use crate::script_cache::ScriptCache;
 use connection::Connection;
-use link::{Link, Lost};
+use link::{Link, Lost, Unanswered};
 pub use prepared::{Prepared, prepare};
 
 /// How many commands of one batch are under way at once in a Cluster, where each may go to another node. Up to 30,
@@ -131,10 +133,11 @@ impl Store {
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
-            self.link.doubt();
-            Err(Failure::TimedOut)
-        })
+        let call = Unanswered::on(&self.link);
+        // A caller that leaves drops this future here. Those of the filter leave long before our own time is up.
+        let Ok(outcome) = tokio::time::timeout(self.timeout, work).await else { return Err(Failure::TimedOut) };
+        call.answered();
+        outcome
     }
 
     /// One command on the connection that is given, or on whichever is next.
@@ -235,7 +238,7 @@ impl Store {
     /// Errors inside a batch can say, too, that this is no longer the master.
     fn watch(&self, values: &[Value]) {
         if values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == "READONLY")) {
-            self.link.doubt();
+            self.link.refused();
         }
     }
 }

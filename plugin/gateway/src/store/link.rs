@@ -1,35 +1,20 @@
-//! The current set of connections, and the one task that replaces it.
-//!
-//! Requests tell what went wrong; the keeper acts, once, however many told. A *broken* set is replaced before anybody gets a
-//! connection again: callers wait for the first try and fail at once while later ones go on. A *doubted* set (a timeout, a
-//! READONLY inside a batch) stays in use while a new one is opened beside it: where Redis merely hung, nothing changes; where
-//! the master moved or the network swallowed the connection, the new set takes over.
-//! Not here: how a connection is opened (`open`).
+//! The current set of connections as requests see it: they take one and tell what went wrong; the keeper acts, once,
+//! however many told. While a broken set is replaced, callers wait for the first try and fail at once while later ones go on.
+//! Not here: what the keeper does then (`keeper`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use futures_util::FutureExt as _;
 use redis::{RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until};
 
 use super::connection::Connection;
+use super::keeper::Keeper;
 use super::open::Opener;
-use crate::failure::is_rejection;
+use super::set::Set;
 use crate::flags::Settings;
 use crate::metrics::Metrics;
 use crate::redis_url::Layout;
-
-/// Pause between tries while Redis is gone: recovery follows its return by at most this and a connect.
-const RETRY: Duration = Duration::from_millis(100);
-/// Pause after a rejected password: only an operator changes that, and Redis logs every try.
-const RETRY_REJECTED: Duration = Duration::from_secs(1);
-/// Least time between two looks at a doubted set, where a Sentinel can tell that the master moved.
-const LOOK_SENTINEL: Duration = Duration::from_millis(250);
-/// The same where there is nobody to ask: a hung server would only get more connections.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Clone, Debug)]
@@ -41,19 +26,44 @@ pub(super) struct Lost {
 }
 
 #[derive(Clone)]
-enum Phase {
+pub(super) enum Phase {
     /// The first try since the set broke is under way.
     Trying,
     /// The last try failed; the next follows.
     Down(Lost),
     /// In use.
-    Up { generation: u64, connections: Arc<[Connection]> },
+    Up { generation: u64, set: Arc<Set> },
+}
+
+/// What requests and the keeper tell each other.
+pub(super) struct Shared {
+    pub(super) phase: watch::Sender<Phase>,
+    /// Something is odd: somebody should look.
+    pub(super) wake: Notify,
+    /// What is odd is that the server refuses to write, however well it answers.
+    pub(super) refused: AtomicBool,
+}
+
+impl Shared {
+    /// The set in use.
+    pub(super) fn set(&self) -> Option<Arc<Set>> {
+        match &*self.phase.borrow() {
+            Phase::Up { set, .. } => Some(Arc::clone(set)),
+            _ => None,
+        }
+    }
+
+    /// Comes back when there is no set in use.
+    pub(super) async fn broken(&self) {
+        let mut watching = self.phase.subscribe();
+        // An error says that the sender is gone, which is ourselves.
+        let _ = watching.wait_for(|phase| !matches!(phase, Phase::Up { .. })).await;
+    }
 }
 
 /// Hands out connections and takes reports about them.
 pub(super) struct Link {
-    phase: watch::Sender<Phase>,
-    wake: Arc<Notify>,
+    shared: Arc<Shared>,
     next: AtomicUsize,
     layout: Kind,
 }
@@ -80,10 +90,9 @@ impl Link {
             Layout::Cluster(_) => Kind::Cluster,
         };
         let (phase, _) = watch::channel(Phase::Trying);
-        let wake = Arc::new(Notify::new());
-        let keeper = Keeper { opener, phase: phase.clone(), wake: Arc::clone(&wake), metrics, layout };
-        tokio::spawn(keeper.keep());
-        Ok(Self { phase, wake, next: AtomicUsize::new(0), layout })
+        let shared = Arc::new(Shared { phase, wake: Notify::new(), refused: AtomicBool::new(false) });
+        tokio::spawn(Keeper::new(opener, Arc::clone(&shared), metrics).keep());
+        Ok(Self { shared, next: AtomicUsize::new(0), layout })
     }
 
     /// Waits for the end of the first try.
@@ -92,7 +101,7 @@ impl Link {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Up { .. })
+        matches!(*self.shared.phase.borrow(), Phase::Up { .. })
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -101,13 +110,13 @@ impl Link {
 
     /// A connection and the generation of its set. Waits while the first try since a loss is under way.
     pub(super) async fn connection(&self) -> Result<(u64, Connection), Lost> {
-        if let Phase::Up { generation, connections } = &*self.phase.borrow() {
-            return self.pick(*generation, connections);
+        if let Phase::Up { generation, set } = &*self.shared.phase.borrow() {
+            return self.pick(*generation, set.connections());
         }
-        let mut watching = self.phase.subscribe();
+        let mut watching = self.shared.phase.subscribe();
         let found = watching.wait_for(|phase| !matches!(phase, Phase::Trying)).await.map(|phase| phase.clone());
         match found {
-            Ok(Phase::Up { generation, connections }) => self.pick(generation, &connections),
+            Ok(Phase::Up { generation, set }) => self.pick(generation, set.connections()),
             Ok(Phase::Down(lost)) => Err(lost),
             Ok(Phase::Trying) | Err(_) => Err(nothing()),
         }
@@ -129,98 +138,56 @@ impl Link {
             Kind::Cluster => false,
         };
         if broken {
-            self.phase.send_if_modified(|phase| match phase {
+            self.shared.phase.send_if_modified(|phase| match phase {
                 Phase::Up { generation: current, .. } if *current == generation => {
                     *phase = Phase::Trying;
                     true
                 }
                 _ => false,
             });
-            self.wake.notify_one();
-        } else if read_only || error.is_io_error() || error.is_unrecoverable_error() {
+            self.shared.wake.notify_one();
+        } else if read_only {
+            self.refused();
+        } else if error.is_io_error() || error.is_unrecoverable_error() {
             self.doubt();
         }
         broken
     }
 
-    /// Tells that something is odd: a timeout, say.
+    /// Tells that an answer did not come.
     pub(super) fn doubt(&self) {
-        self.wake.notify_one();
+        self.shared.wake.notify_one();
+    }
+
+    /// Tells that the server does not write, which one behind the same name may.
+    pub(super) fn refused(&self) {
+        self.shared.refused.store(true, Relaxed);
+        self.shared.wake.notify_one();
+    }
+}
+
+/// Tells the link of a call that ends without an answer, be it that the time was up or that the caller left before.
+pub(super) struct Unanswered<'a>(Option<&'a Link>);
+
+impl<'a> Unanswered<'a> {
+    pub(super) fn on(link: &'a Link) -> Self {
+        Self(Some(link))
+    }
+
+    /// An answer came.
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.0 {
+            link.doubt();
+        }
     }
 }
 
 fn nothing() -> Lost {
     Lost { reason: "no connection".to_owned(), rejected: false }
-}
-
-/// The one task that opens sets.
-struct Keeper {
-    opener: Opener,
-    phase: watch::Sender<Phase>,
-    wake: Arc<Notify>,
-    metrics: Arc<Metrics>,
-    layout: Kind,
-}
-
-impl Keeper {
-    async fn keep(self) {
-        let mut generation = 0;
-        loop {
-            let started = Instant::now();
-            match self.opener.open().await {
-                Ok(connections) => {
-                    generation += 1;
-                    self.metrics.connects.fetch_add(1, Relaxed);
-                    let was_up = self.is_up();
-                    self.phase.send_replace(Phase::Up { generation, connections: connections.into() });
-                    if generation > 1 {
-                        tracing::info!(generation, replaced = was_up, "connected again");
-                    }
-                }
-                Err(error) => {
-                    self.metrics.failed_connects.fetch_add(1, Relaxed);
-                    if !self.is_up() {
-                        sleep(self.down(&error)).await;
-                        continue;
-                    }
-                    tracing::debug!(reason = %error, "looked for a better connection, found none");
-                }
-            }
-            // What was told so far is about the set before this one.
-            let _ = self.wake.notified().now_or_never();
-            if self.is_up() {
-                self.wake.notified().await;
-            }
-            if self.is_up() {
-                let pause = if self.layout == Kind::Sentinel { LOOK_SENTINEL } else { LOOK };
-                tokio::select! {
-                    () = sleep_until(started + pause) => {}
-                    () = self.broken() => {}
-                }
-            }
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Up { .. })
-    }
-
-    /// Comes back when the set that is in use breaks.
-    async fn broken(&self) {
-        let mut watching = self.phase.subscribe();
-        // An error says that the sender is gone, which is ourselves.
-        let _ = watching.wait_for(|phase| !matches!(phase, Phase::Up { .. })).await;
-    }
-
-    /// Lets the callers know, logs a change, and says how long to wait.
-    fn down(&self, error: &RedisError) -> Duration {
-        let lost = Lost { reason: error.to_string(), rejected: is_rejection(error) };
-        let pause = if lost.rejected { RETRY_REJECTED } else { RETRY };
-        let news = !matches!(&*self.phase.borrow(), Phase::Down(before) if before.reason == lost.reason);
-        if news {
-            tracing::warn!(reason = %lost.reason, "Redis cannot be reached; trying again");
-        }
-        self.phase.send_replace(Phase::Down(lost));
-        pause
-    }
 }

@@ -12,13 +12,17 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
     RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
 };
+use tokio::time::timeout;
 
 use super::connection::Connection;
+use super::set::{Role, Set, greet};
 use crate::flags::Settings;
 use crate::redis_url::{Address, Credentials, Layout, Target};
 
-/// Longest wait for a connection, its TLS handshake and its AUTH.
+/// Longest wait for a connection, its TLS handshake, its AUTH and a first answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for a node of a Cluster: one that hangs must not hold up the look at the others.
+const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for one Sentinel's answer; the others are asked at the same time.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Commands that may wait for their turn to be written, a connection: more callers than this queue in front of it.
@@ -53,30 +57,43 @@ impl Opener {
         }
     }
 
+    /// Whether somebody can be asked where the master is.
+    pub(super) fn asks_sentinels(&self) -> bool {
+        matches!(self.target.layout, Layout::Sentinel { .. })
+    }
+
     /// A full set of connections, all to the same server or Cluster.
     ///
     /// # Errors
-    /// The first connection that could not be opened; then none is kept.
-    pub(super) async fn open(&self) -> RedisResult<Vec<Connection>> {
+    /// The first connection that could not be opened, or on which nobody answers; then none is kept.
+    pub(super) async fn open(&self) -> RedisResult<Set> {
         match &self.target.layout {
-            Layout::Single(address) => self.to_server(&self.client(address, &self.target.credentials)?).await,
+            Layout::Single(address) => {
+                self.to_server(&self.client(address, &self.target.credentials)?, Role::Any).await
+            }
             Layout::Sentinel { sentinels, master } => self.to_master(sentinels, master).await,
             Layout::Cluster(nodes) => {
                 let client = self.cluster_client(nodes)?;
                 let opening = (0..self.connections).map(|_| client.get_async_connection());
-                join_all(opening).await.into_iter().map(|opened| opened.map(Connection::Cluster)).collect()
+                let connections = join_all(opening).await.into_iter().collect::<RedisResult<Vec<_>>>()?;
+                Ok(Set::of_cluster(connections).await)
             }
         }
     }
 
-    async fn to_server(&self, client: &Client) -> RedisResult<Vec<Connection>> {
-        let opening = (0..self.connections).map(|_| connect(client, CONNECT_TIMEOUT));
-        join_all(opening).await.into_iter().map(|opened| opened.map(Connection::Single)).collect()
+    async fn to_server(&self, client: &Client, role: Role) -> RedisResult<Set> {
+        let one = || async {
+            let connection = Connection::Single(connect(client, CONNECT_TIMEOUT).await?);
+            greet(connection.clone(), role).await.map(|()| connection)
+        };
+        let opening = join_all((0..self.connections).map(|_| one()));
+        let opened = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| timed_out())?;
+        Ok(Set::of_server(opened.into_iter().collect::<RedisResult<Vec<_>>>()?, role))
     }
 
     /// Asks all Sentinels, and takes the address most of them name, if the server there agrees that it is the master. So a
     /// Sentinel that was cut off, or an old master that came back and has not been told yet, is not believed.
-    async fn to_master(&self, sentinels: &[Address], name: &str) -> RedisResult<Vec<Connection>> {
+    async fn to_master(&self, sentinels: &[Address], name: &str) -> RedisResult<Set> {
         let answers = join_all(sentinels.iter().map(|sentinel| self.ask(sentinel, name))).await;
         let mut votes: HashMap<Address, usize> = HashMap::new();
         let mut failure = None;
@@ -90,9 +107,8 @@ impl Opener {
         candidates.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
         for (address, _) in candidates {
             let client = self.client(&address, &self.target.credentials)?;
-            match self.to_server(&client).await {
-                Ok(connections) if is_master(&connections).await => return Ok(connections),
-                Ok(_) => failure = Some((ErrorKind::Io, "the server that Sentinel names is no master").into()),
+            match self.to_server(&client, Role::Master).await {
+                Ok(set) => return Ok(set),
                 Err(error) => failure = Some(error),
             }
         }
@@ -107,9 +123,7 @@ impl Opener {
             question.arg("get-master-addr-by-name").arg(name);
             question.query_async::<Option<(String, u16)>>(&mut connection).await
         };
-        let answer = tokio::time::timeout(SENTINEL_TIMEOUT, asking)
-            .await
-            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        let answer = timeout(SENTINEL_TIMEOUT, asking).await.map_err(|_| timed_out())??;
         let (host, port) = answer
             .ok_or((ErrorKind::MasterNameNotFoundBySentinel, "a Sentinel does not know a master of that name"))?;
         Ok(Address { host, port })
@@ -130,7 +144,7 @@ impl Opener {
             .retries(3)
             .min_retry_wait(10)
             .max_retry_wait(200)
-            .connection_timeout(CONNECT_TIMEOUT)
+            .connection_timeout(NODE_TIMEOUT)
             .response_timeout(self.timeout)
             .tcp_settings(tcp());
         if self.target.tls { builder.certs(self.certificates.clone()).build() } else { builder.build() }
@@ -171,15 +185,6 @@ async fn connect(client: &Client, within: Duration) -> RedisResult<MultiplexedCo
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Whether the server says so. An ACL user that may not ask is believed to be at a master.
-async fn is_master(connections: &[Connection]) -> bool {
-    let Some(mut connection) = connections.first().cloned() else { return false };
-    match tokio::time::timeout(SENTINEL_TIMEOUT, connection.send(&redis::cmd("ROLE"))).await {
-        Ok(Ok(redis::Value::Array(role))) => match role.first() {
-            Some(redis::Value::BulkString(name)) => name == b"master",
-            _ => false,
-        },
-        Ok(Err(error)) => error.code() == Some("NOPERM"),
-        _ => false,
-    }
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }

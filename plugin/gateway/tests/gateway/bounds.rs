@@ -12,7 +12,7 @@ use crate::servers::Redis;
 use crate::skip;
 
 /// Holds Redis for about `ms` milliseconds.
-fn busy(ms: u32) -> serde_json::Value {
+pub(crate) fn busy(ms: u32) -> serde_json::Value {
     let script = "local t = redis.call('TIME') local stop = t[1] * 1000 + t[2] / 1000 + ARGV[1] \
                   repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > stop return 'done'";
     json!(["EVAL", script, 0, ms])

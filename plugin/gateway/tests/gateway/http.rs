@@ -162,6 +162,19 @@ impl Client {
         answer
     }
 
+    /// `POST /` with one command by a caller that leaves after `patience`; nothing where it left.
+    pub(crate) fn hurried(&mut self, command: &Value, patience: Duration) -> Option<(u16, Value)> {
+        let request = self.request("POST", "/", &[], command.to_string().as_bytes());
+        let answer = self.write(&request).and_then(|()| {
+            self.stream.as_ref().unwrap().set_read_timeout(Some(patience))?;
+            self.read()
+        });
+        if answer.is_err() {
+            self.stream = None;
+        }
+        answer.ok().map(|answer| (answer.status, answer.json()))
+    }
+
     /// Sends a request and goes away without reading the answer.
     pub(crate) fn abandon(&mut self, command: &Value) -> std::io::Result<()> {
         let request = self.request("POST", "/", &[], command.to_string().as_bytes());

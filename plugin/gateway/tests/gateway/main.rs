@@ -12,6 +12,7 @@ mod cluster;
 mod counters;
 mod crossed;
 mod http;
+mod hurried;
 mod logins;
 mod outage;
 mod process;
