@@ -40,6 +40,11 @@ export class RatelimitObject extends DurableObject {
     await this.#cells.write(changed.map(({ index, state }) => [keys[index], state, undefined]));
   }
 
+  /** Forgets cells. */
+  async clear(keys) {
+    await this.#cells.remove(keys);
+  }
+
   /** The states of cells, 24 bytes each; zeros where there is none. */
   async read(keys) {
     return this.#cells.read(keys);
@@ -91,6 +96,10 @@ class SqlCells {
     }
   }
 
+  remove(keys) {
+    for (const key of keys) this.#sql.exec("DELETE FROM cells WHERE key = ?", key);
+  }
+
   forget(now) {
     this.#sql.exec("DELETE FROM cells WHERE until <= ?", now);
     const { next } = this.#sql.exec("SELECT MIN(until) AS next FROM cells").one();
@@ -118,6 +127,10 @@ class KvCells {
       const kept = until ?? (await this.#storage.get(key))?.until ?? Date.now();
       await this.#storage.put(key, { state, until: kept });
     }
+  }
+
+  async remove(keys) {
+    await this.#storage.delete(keys);
   }
 
   async forget(now) {

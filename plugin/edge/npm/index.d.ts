@@ -13,11 +13,33 @@ export class Ratelimit {
    */
   limit(subject: string | KeySubject | Request | RequestParts, options?: LimitOptions): Promise<Decision>;
 
-  /** Asks until the answer is yes, or until it could not be within `timeoutMs`: then the last answer, unsuccessful. */
+  /**
+   * Asks until the answer is no refusal, or until it could not be within `timeoutMs`: then the last refusal. A throttled
+   * request is held where its moment comes in time, else its place is given back. What is queued, or served in a reduced
+   * form, is not asked for again.
+   */
   blockUntilReady(subject: string | KeySubject | Request | RequestParts, timeoutMs: number, options?: LimitOptions): Promise<Decision>;
 
-  /** Which rules a request meets, under which keys, and what is left. Charges nothing. */
-  explain(request: Request | RequestParts, options?: Omit<LimitOptions, "rule" | "wait" | "signal">): Promise<Explained[]>;
+  /**
+   * Which rules a request meets, or what one rule says of a key: under which key, and what is left. Charges nothing; it is
+   * what `getRemaining()` is elsewhere.
+   */
+  explain(subject: string | KeySubject | Request | RequestParts, options?: Omit<LimitOptions, "wait" | "signal">): Promise<Explained[]>;
+
+  /**
+   * Forgets what a rule has counted for a key, in this instance and in the store; other instances follow within a second. The
+   * key of a `global` rule does not matter: it has one counter.
+   */
+  reset(key: string | KeySubject, options?: { rule?: string }): Promise<void>;
+
+  /**
+   * Whether only Tidegate may set the request header of this name: `x-tidegate-*`, and what a rule sets, with `_` for `-` too.
+   * Take a client's copy out before a request goes on; the adapters do.
+   */
+  reserves(name: string): boolean;
+
+  /** The first rule that forwards to another path (`graceful`, `forward.path`), for adapters that cannot do that. */
+  readonly changesPath: string | undefined;
 
   /** Counts since this limiter was made, and how full its memory is. */
   metrics(): Metrics;
@@ -38,11 +60,11 @@ export interface CommonSettings {
   store?: Store;
   /** What decides when the store fails; where absent, what each rule's `on_store_error` says (default: local). */
   onStoreError?: "local" | "allow" | "deny";
-  /** Is told each failure of the store. */
+  /** Is told each failure of the store and of the queue. Where absent, `console.warn` tells the first of each outage. */
   onError?: (error: unknown) => void;
   /** How long the store may take, 1 to 60,000 ms; 1,000 where absent. */
   storeTimeoutMs?: number;
-  /** `false` asks the store for every request; else what it just refused is refused again without asking. */
+  /** `false` asks the store for every request; else what it refused within the last second is refused without asking. */
   shortCircuit?: boolean;
   /** The clock in milliseconds since 1970, for tests; `Date.now` where absent. */
   now?: () => number;
@@ -93,11 +115,11 @@ export interface RequestParts {
 }
 
 export interface LimitOptions {
-  /** How much this takes: a whole number from 0 on; the rule's own where absent. */
+  /** How much this takes: a whole number from 0 on; the rule's own where absent. 0 conforms always and charges nothing. */
   cost?: number;
   /** Which rule counts the key. */
   rule?: string;
-  /** The client's address. It is never read from a header unless the policy says so. */
+  /** The client's address; a `TypeError` where it is none. It is never read from a header unless the policy says so. */
   ip?: string;
   /** The user, whom your code has verified. */
   user?: string;
@@ -128,6 +150,8 @@ export interface Decision {
   readonly outcome: "unlimited" | "allowed" | "degraded" | "delayed" | "queued" | "limited";
   /** Why the request was limited. */
   readonly reason: "over_quota" | "contended" | "store_failed" | undefined;
+  /** The store did not answer: what `on_store_error` says has decided. */
+  readonly storeFailed: boolean;
   /** How long to hold the request before it goes on (strategy `throttle`). */
   readonly delayMs: number;
   /** The reduced form to ask for (strategy `graceful` with `forward`). */
@@ -174,6 +198,9 @@ export interface Metrics {
   /** Requests that wait, and requests whose store is being asked. */
   waiting: number;
   asking: number;
+  /** How often the store, and how often the queue, has failed. */
+  store_failures: number;
+  queue_failures: number;
 }
 
 /** An exception, in the words of the admin API. At least one target is needed; `target_rule: "*"` is every rule. */

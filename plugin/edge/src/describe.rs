@@ -3,7 +3,7 @@
 
 pub(crate) use tidegate_engine::admin::{number, object, text};
 use tidegate_engine::policy::{Mistake, Mistakes, Node, Policy, Rule, UserSource, Warning};
-use tidegate_engine::strategy::Queue;
+use tidegate_engine::strategy::{Action, Denial, Queue, Reason, Reduced, Relief};
 use tidegate_engine::{Engine, Micros};
 
 /// A list.
@@ -41,6 +41,7 @@ pub(crate) fn policy(engine: &Engine) -> String {
             ("strategy", text(rule.strategy.name())),
             ("largest_cost", number(rule.rate().min(rule.algorithm.largest_cost(&rule.quota)))),
             ("queue", rule.strategy.queue().map_or(Node::Null, queue)),
+            ("changes_path", Node::Boolean(changes_path(rule))),
         ])
     };
     let warning =
@@ -48,10 +49,23 @@ pub(crate) fn policy(engine: &Engine) -> String {
     let described = object(&mut [
         ("rules", list(&policy.rules, rule)),
         ("headers", list(headers(policy), text)),
+        ("reserved", list(policy.rules.iter().flat_map(|rule| rule.strategy.request_headers()), text)),
         ("metadata", list(engine.metadata_sources(), |path| text(&path.join("/")))),
         ("warnings", list(&policy.warnings, warning)),
     ]);
     described.to_json()
+}
+
+/// Whether the reduced form that a rule forwards has a path of its own. Strategies are pure, so asking them is looking.
+fn changes_path(rule: &Rule) -> bool {
+    let denial = Denial {
+        rule: rule.name.clone(),
+        reason: Reason::OverQuota,
+        relief: Relief::BelowCeiling,
+        retry_after: Micros::ZERO,
+        violated: Vec::new(),
+    };
+    matches!(rule.strategy.apply(&denial), Action::Degrade(Reduced::Forward { path: Some(_), .. }))
 }
 
 /// What a job must keep to, wherever it waits.

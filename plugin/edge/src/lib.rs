@@ -11,5 +11,5 @@ mod table;
 mod wire;
 
 pub use limiter::Limiter;
-pub use redis::{RedisTalk, redis_refunds, redis_script};
+pub use redis::{RedisTalk, redis_clears, redis_refunds, redis_script};
 pub use remote::{refund, settle};

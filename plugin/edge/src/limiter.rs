@@ -33,6 +33,8 @@ const NOT_ENFORCED: u32 = 32;
 const COST_TOO_LARGE: u32 = 255;
 /// Instead of an outcome: the store is to be asked first.
 const ASK_STORE: u32 = 254;
+/// Instead of an outcome: the address that came with the request is none.
+const NO_ADDRESS: u32 = 253;
 
 /// Where results stand in the buffer that JavaScript reads.
 mod out {
@@ -71,6 +73,8 @@ pub struct Limiter {
     held: Vec<(u32, Reservation)>,
     asking: Vec<(u32, Pending)>,
     ids: u32,
+    /// The first rule that was to count an address where none was told.
+    unaddressed: Option<usize>,
 }
 
 #[wasm_bindgen]
@@ -102,6 +106,7 @@ impl Limiter {
             held: Vec::new(),
             asking: Vec::new(),
             ids: 0,
+            unaddressed: None,
             engine,
         })
     }
@@ -144,16 +149,16 @@ impl Limiter {
             self.subject.value.clear();
             self.subject.value.extend_from_slice(key.as_bytes());
         }
-        self.keyed(keyed, now)
+        self.keyed(keyed, now, true)
     }
 
-    /// The same for a key of any length.
-    pub fn check_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64) -> u32 {
+    /// The same for a key of any length. Where `may_wait` is false, nothing is charged for later.
+    pub fn check_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64, may_wait: bool) -> u32 {
         let now = timestamp(now_us);
         let keyed = self.engine.check_key(rule, key, units(cost), now);
         self.subject.value.clear();
         self.subject.value.extend_from_slice(key.as_bytes());
-        let outcome = self.keyed(keyed, now);
+        let outcome = self.keyed(keyed, now, may_wait);
         // One long key must not keep its room for ever.
         self.subject.value.shrink_to(KEY_BYTES);
         outcome
@@ -162,10 +167,16 @@ impl Limiter {
 
 impl Limiter {
     /// Decides over a key whose bytes stand in `subject`.
-    fn keyed(&mut self, keyed: Option<Keyed>, now: Timestamp) -> u32 {
+    fn keyed(&mut self, keyed: Option<Keyed>, now: Timestamp, may_wait: bool) -> u32 {
         match keyed {
-            Some(Keyed::Cell(cell)) => self.one_cell(cell, now),
-            Some(Keyed::Cells(pending)) => self.settle(pending),
+            Some(Keyed::Cell(mut cell)) => {
+                cell.request.may_wait &= may_wait;
+                self.one_cell(cell, now)
+            }
+            Some(Keyed::Cells(mut pending)) => {
+                self.keep_waiting_where_room(&mut pending, now, may_wait);
+                self.settle(pending)
+            }
             Some(Keyed::Unlimited) | None => self.unlimited(),
         }
     }

@@ -82,6 +82,16 @@ pub fn redis_refunds(question: &str, answer: &str, is_cluster: bool) -> Result<S
     Ok(lines(&Call::refunds(&charges, is_cluster)))
 }
 
+/// The calls that forget a question's cells, a line each.
+///
+/// # Errors
+/// A text that is no question.
+#[wasm_bindgen]
+pub fn redis_clears(question: &str, is_cluster: bool) -> Result<String, String> {
+    let Asked { acquire, keys } = remote::parse(question).ok_or(NO_QUESTION)?;
+    Ok(lines(&Call::clears(&acquire, &keys, is_cluster)))
+}
+
 /// The script that every call runs; or with `by_name` what EVALSHA calls it.
 #[wasm_bindgen]
 pub fn redis_script(by_name: bool) -> String {

@@ -1,7 +1,7 @@
 //! Counters in this instance's own memory: the engine's table with the filter's rule for what a full bucket gives up,
 //! and with refunds. Bounded, whatever clients send. One thread, so nothing is ever retried.
 
-use tidegate_engine::acquire::{Acquire, CellReply, CellRequest, Reply};
+use tidegate_engine::acquire::{Acquire, CellReply, CellRequest, Outcome, Reply};
 use tidegate_engine::algorithm::{Algorithm, Cell, Quota};
 use tidegate_engine::identity::Subject;
 use tidegate_engine::table::{Bucket, ENTRY_BYTES, Geometry, GivenUp, Place};
@@ -57,15 +57,25 @@ impl Table {
     pub(crate) fn acquire(&mut self, quotas: &Quotas<'_>, acquire: &Acquire) -> Reply {
         let before = self.cells(acquire);
         let mut cells = before.clone();
-        let reply = acquire.settle(&mut cells);
-        for ((request, cell), before) in acquire.cells.iter().zip(cells).zip(before) {
-            if cell != before
-                && let Some(subject) = acquire.subjects.get(request.subject)
-            {
-                self.put(quotas, subject, request, cell, acquire.now);
-            }
+        let mut reply = acquire.settle(&mut cells);
+        if !self.replace(quotas, acquire, &before, &cells) && reply.outcome == Outcome::Granted {
+            // What was stored before the one that does not fit goes back, and this stops there as well.
+            self.replace(quotas, acquire, &cells, &before);
+            reply.withdraw();
         }
         reply
+    }
+
+    /// Stores the cells that differ between `before` and `after`, in order; `false` at the first that does not fit.
+    fn replace(&mut self, quotas: &Quotas<'_>, acquire: &Acquire, before: &[Cell], after: &[Cell]) -> bool {
+        let (geometry, seed) = (self.geometry, self.seed);
+        let asked = |entry| geometry.asked(acquire, entry, seed);
+        let mut cells = acquire.cells.iter().zip(before).zip(after);
+        cells.all(|((request, before), after)| {
+            let Some(subject) = acquire.subjects.get(request.subject) else { return true };
+            let place = self.place(subject, request);
+            before == after || self.put_at(place, quotas, (subject, request, *after), acquire.now, asked)
+        })
     }
 
     /// Decides over one cell: what [`Table::acquire`] does, without building the question.
@@ -83,7 +93,8 @@ impl Table {
         // What must be refused is not charged; what need not be admitted is charged where it conforms.
         let cell = charged.unwrap_or(pulled);
         if cell != before {
-            self.put_at(place, quotas, subject, request, cell, now);
+            // Nothing else is asked for, so there is room.
+            self.put_at(place, quotas, (subject, request, cell), now, |_| None);
         }
         request.reply(cell, wait, charged.is_some(), now)
     }
@@ -94,6 +105,17 @@ impl Table {
             acquire.subjects.get(request.subject).map_or_else(Cell::default, |subject| self.cell(subject, request))
         };
         acquire.cells.iter().map(of).collect()
+    }
+
+    /// Forgets what the cells asked for count.
+    pub(crate) fn clear(&mut self, quotas: &Quotas<'_>, acquire: &Acquire) {
+        for request in &acquire.cells {
+            let Some(subject) = acquire.subjects.get(request.subject) else { continue };
+            // A cell that was never stored stays so: it takes no entry, and pushes none out.
+            if self.cell(subject, request) != Cell::default() {
+                self.put(quotas, subject, request, Cell::default(), acquire.now);
+            }
+        }
     }
 
     /// Gives back what a request has charged and will not use.
@@ -125,38 +147,35 @@ impl Table {
     }
 
     fn put(&mut self, quotas: &Quotas<'_>, subject: &Subject, request: &CellRequest, cell: Cell, now: Timestamp) {
-        self.put_at(self.place(subject, request), quotas, subject, request, cell, now);
+        self.put_at(self.place(subject, request), quotas, (subject, request, cell), now, |_| None);
     }
 
+    /// Stores a cell; `false` where it must be and its bucket has no room, as [`Bucket::store`] says.
     fn put_at(
         &mut self,
         place: Place,
         quotas: &Quotas<'_>,
-        subject: &Subject,
-        request: &CellRequest,
-        cell: Cell,
+        (subject, request, cell): (&Subject, &CellRequest, Cell),
         now: Timestamp,
-    ) {
+        asked: impl Fn((u64, u64)) -> Option<bool>,
+    ) -> bool {
         if !subject.kind.is_chosen_by_clients() {
             let mut known = self.fixed.iter_mut();
             match known.find(|(id, fingerprint, _)| is_cell(request, place, *id, *fingerprint)) {
                 Some((.., known)) => *known = cell,
                 None => self.fixed.push((request.rule_id, place.fingerprint, cell)),
             }
-            return;
+            return true;
         }
         if self.buckets.is_empty() {
             self.buckets.resize_with(self.geometry.buckets() as usize, Bucket::default);
         }
-        let Some(bucket) = self.buckets.get_mut(place.bucket as usize) else { return };
+        let Some(bucket) = self.buckets.get_mut(place.bucket as usize) else { return false };
         let before = bucket.len();
-        if !bucket.put(place.fingerprint, request.rule_id, cell) {
-            let given_up = bucket.make_room(1, place.fingerprint, now, |id| quotas.by_id(id));
-            self.given_up.idle = self.given_up.idle.saturating_add(given_up.idle);
-            self.given_up.limiting = self.given_up.limiting.saturating_add(given_up.limiting);
-            bucket.put(place.fingerprint, request.rule_id, cell);
-        }
+        let given_up = bucket.store((place.fingerprint, request.rule_id, cell), asked, now, |id| quotas.by_id(id));
+        self.given_up.add(given_up.unwrap_or_default());
         self.cells = (self.cells + bucket.len()).saturating_sub(before);
+        given_up.is_some()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use tidegate_engine::address::parse_address;
 use tidegate_engine::{Decision, Header, Request};
 
 /// What separates fields.
@@ -30,6 +31,11 @@ impl<'a> Told<'a> {
             lines.push((Cow::Borrowed(name.as_bytes()), bytes(value)));
         }
         Self { lines, peer, metadata }
+    }
+
+    /// Whether its address is one, or was left out.
+    pub(crate) fn has_readable_peer(&self) -> bool {
+        self.peer.is_empty() || parse_address(self.peer.as_bytes()).is_some()
     }
 
     /// Calls with the request as the engine wants it.

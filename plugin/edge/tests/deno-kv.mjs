@@ -34,6 +34,8 @@ const successes = [];
 for (let turn = 0; turn < 4; turn += 1) successes.push((await limiter.limit(request)).success);
 expect(successes, [true, true, false, false], "two rules: the stricter decides");
 expect((await limiter.explain(request)).map((rule) => rule.remaining), [1, 0], "what is refused is not charged");
+await limiter.reset("u", { rule: "user" });
+expect((await limiter.explain("u", { rule: "user" })).map((rule) => rule.remaining), [3], "after a reset");
 
 const throttled = Ratelimit.quota({ rate: 10, window: "1 s", burst: 1, strategy: { type: "throttle", max_delay_ms: 5000 }, store: denoKv(database) });
 await throttled.limit("t");

@@ -1,5 +1,5 @@
-// What only Node can show: servers of Express and Fastify, Hono's middleware, and other packages' middleware with our
-// limiter as their binding.
+// What only Node can show: the middleware of Express, Fastify and Hono limits, and other packages' middleware takes our
+// limiter as its binding. What else adapters do is in servers.mjs.
 import { once } from "node:events";
 import http from "node:http";
 import { rateLimit, rateLimitPassed } from "@elithrar/workers-hono-rate-limit";

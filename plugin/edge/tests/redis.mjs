@@ -102,6 +102,19 @@ try {
     expect(told.map((one) => [one.rule, one.remaining, one.conforms]), [["user", 1, true], ["address", 0, false]], "what is left");
   });
 
+  await test("a reset forgets the counter in Redis, and other instances see it within a second", async () => {
+    const [one, other] = [over(store()), over(store())];
+    await many([one], "reset", 20);
+    expect([(await one.limit("reset")).success, (await other.limit("reset")).success], [false, false], "used up");
+    await one.reset("reset");
+    expect([(await one.limit("reset")).remaining, (await other.limit("reset")).success], [19, false], "the other remembers");
+    await new Promise((resolve) => setTimeout(resolve, 1_050));
+    expect((await other.limit("reset")).remaining, 18, "a second later");
+    expect((await one.explain("reset")).map((told) => told.remaining), [18], "a look");
+    const wrong = upstash({ url, token: "wrong-token" });
+    expect(await over(wrong).reset("reset").catch((error) => error.message), "Redis did not forget the counters: status 401", "a wrong token");
+  });
+
   await test("a held request that leaves gives its place back in Redis", async () => {
     const strategy = { type: "throttle", max_delay_ms: 60_000 };
     const limiter = Ratelimit.quota({ rate: 10, window: "100 s", burst: 1, strategy, store: store(), shortCircuit: false, storeTimeoutMs: 5_000 });

@@ -2,12 +2,14 @@
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import * as tidegate from "tidegate";
+import { ratelimit as forFetch } from "tidegate/fetch";
 import * as queue from "tidegate/queue";
 import { memoryBuffer } from "./node_modules/tidegate/lib/engine.js";
+import { sleep } from "./node_modules/tidegate/lib/time.js";
 import { runScenarios } from "./scenarios.mjs";
 import { runSuite } from "./suite.mjs";
 
-const { lines, passed, failed } = await runSuite(tidegate, { memoryBuffer, ...queue });
+const { lines, passed, failed } = await runSuite(tidegate, { memoryBuffer, sleep, forFetch, ...queue });
 console.log(lines.join("\n"));
 const scenarios = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const { compared, differences } = await runScenarios(tidegate, queue, scenarios);

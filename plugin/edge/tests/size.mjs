@@ -1,8 +1,8 @@
-// What a Worker uploads of this package beside the .wasm, bundled and minified: at most 12 KB gzipped.
+// What a Worker uploads of this package beside the .wasm, bundled and minified: at most 14 KB gzipped.
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const MOST = 12 * 1024;
+const MOST = 14 * 1024;
 const { outputFiles } = await build({
   stdin: { contents: 'export * from "tidegate"; export * from "tidegate/durable-object";', resolveDir: import.meta.dirname },
   bundle: true,

@@ -1,32 +1,12 @@
 // What the package promises, in whatever runtime this is. Each test gets the package; `internals` opens what users
-// cannot reach: the engine's memory, to break it.
+// cannot reach, such as the engine's memory, to break it.
 
-function equal(found, wanted, what = "value") {
-  const [one, other] = [JSON.stringify(found), JSON.stringify(wanted)];
-  if (one !== other) throw new Error(`${what}: expected ${other}, found ${one}`);
-}
+import { tests as adapters } from "./adapters.mjs";
+import { clock, equal, policy, rule, throws } from "./asserts.mjs";
+import { tests as counters } from "./counters.mjs";
+import { tests as ready } from "./ready.mjs";
 
-async function throws(kind, run, part = "") {
-  try {
-    await run();
-  } catch (error) {
-    if (!(error instanceof kind)) throw new Error(`expected ${kind.name}, got ${error}`);
-    if (!error.message.includes(part)) throw new Error(`expected ${JSON.stringify(part)} in ${error.message}`);
-    return error;
-  }
-  throw new Error(`expected ${kind.name}, nothing was thrown`);
-}
-
-function clock(nowMs = 1_767_225_600_000) {
-  const read = () => read.nowMs;
-  read.nowMs = nowMs;
-  return read;
-}
-
-const rule = (more) => ({ name: "r", scope: "per_user", rate: 2, window_seconds: 60, ...more });
-const policy = (...rules) => ({ version: 1, rules });
-
-export const tests = {
+const tests = {
   async "a quota admits its rate and says when there is more"({ Ratelimit }) {
     const now = clock();
     const limiter = Ratelimit.quota({ rate: 2, window: "10 s", now });
@@ -314,14 +294,6 @@ export const tests = {
     equal([response.status, response.headers.get("grpc-status"), response.headers.get("grpc-retry-pushback-ms")], [200, "8", "60000"]);
   },
 
-  async "blockUntilReady waits, and gives up in time"({ Ratelimit }) {
-    const limiter = Ratelimit.quota({ rate: 10, window: "1 s", burst: 1 });
-    equal((await limiter.blockUntilReady("k", 1_000)).success, true);
-    equal((await limiter.blockUntilReady("k", 1_000)).success, true);
-    equal((await limiter.blockUntilReady("k", 10)).success, false);
-    await throws(TypeError, () => limiter.blockUntilReady("k", Number.NaN));
-  },
-
   async "a store that fails or hangs is decided over as the rule or the limiter says"({ Ratelimit }) {
     const stores = [{ acquire: () => Promise.reject(new Error("down")) }, { acquire: () => new Promise(() => {}) }, { acquire: async () => "nonsense" }];
     for (const store of stores) {
@@ -378,7 +350,7 @@ export const tests = {
 export async function runSuite(tidegate, internals) {
   const lines = [];
   let failed = 0;
-  for (const [name, test] of Object.entries(tests)) {
+  for (const [name, test] of Object.entries({ ...tests, ...ready, ...counters, ...adapters })) {
     try {
       await test(tidegate, internals);
       lines.push(`ok   ${name}`);

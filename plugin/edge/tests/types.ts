@@ -1,6 +1,11 @@
 // Compiled, not run: the types must take what the README shows.
+import fastify from "fastify";
+import { Hono } from "hono";
 import { denoKv, durableObject, memory, PolicyError, Ratelimit, upstash, type Decision, type Job } from "tidegate";
 import { RatelimitObject } from "tidegate/durable-object";
+import * as forExpress from "tidegate/express";
+import * as forFastify from "tidegate/fastify";
+import * as forFetch from "tidegate/fetch";
 import { ratelimit } from "tidegate/hono";
 import { carryOut, queueTo, requestOf } from "tidegate/queue";
 
@@ -33,4 +38,34 @@ export async function queueing(jobs: { send(job: Job, options?: { delaySeconds?:
   const { queued } = await limiter.limit({ method: "POST", path: "/", body: "x", user: "u" });
   await carryOut({ messages: [] }, (request, job) => fetch(request, { headers: { "x-rule": job.rule } }));
   return queued && requestOf(queued, "http://inside").url;
+}
+
+export function adapters(limiter: Ratelimit): unknown[] {
+  const app = new Hono().use("*", ratelimit((c) => c.env.LIMITER, { user: (c) => c.req.header("x-user"), wait: false }));
+  // What stands for the decision is typed.
+  app.use(ratelimit(limiter)).get("/", (c) => c.text(c.get("ratelimit").outcome));
+  const server = fastify();
+  server.addHook("onRequest", forFastify.ratelimit(limiter, { ip: (request) => request.ip }));
+  const express = forExpress.ratelimit(limiter, { user: (request) => request.user?.id });
+  const handler: (request: Request, env: { LIMITER: Ratelimit }) => Promise<Response> = forFetch.ratelimit(
+    (env: { LIMITER: Ratelimit }) => env.LIMITER,
+    async (request, env) => new Response(request.url + env.LIMITER.metrics().store_failures),
+    { cost: (request) => request.url.length },
+  );
+  // @ts-expect-error: the handler is missing
+  forFetch.ratelimit(limiter);
+  // @ts-expect-error: settings are no handler
+  ratelimit(limiter, async () => new Response());
+  // @ts-expect-error: there is no such setting
+  forExpress.ratelimit(limiter, { waits: true });
+  return [app, server, express, handler];
+}
+
+export async function looking(limiter: Ratelimit): Promise<boolean> {
+  const [told] = await limiter.explain("user-1", { rule: "r", cost: 2 });
+  await limiter.reset("user-1", { rule: "r" });
+  // @ts-expect-error: a request has no counter of its own
+  await limiter.reset(new Request("http://a/"));
+  const { storeFailed } = await limiter.limit("user-1");
+  return storeFailed || limiter.reserves("x-lite") || limiter.changesPath !== undefined || told?.conforms === true;
 }

@@ -2,8 +2,10 @@
 import * as tidegate from "tidegate";
 import { durableObject, Ratelimit } from "tidegate";
 import { RatelimitObject } from "tidegate/durable-object";
+import { ratelimit as forFetch } from "tidegate/fetch";
 import * as queue from "tidegate/queue";
 import { memoryBuffer } from "./node_modules/tidegate/lib/engine.js";
+import { sleep } from "./node_modules/tidegate/lib/time.js";
 import { runScenarios } from "./scenarios.mjs";
 import { runSuite } from "./suite.mjs";
 
@@ -45,7 +47,7 @@ export default {
     const shards = searchParams.has("shards") ? Number(searchParams.get("shards")) : undefined;
     switch (pathname) {
       case "/suite":
-        return Response.json(await runSuite(tidegate, { memoryBuffer, ...queue }));
+        return Response.json(await runSuite(tidegate, { memoryBuffer, sleep, forFetch, ...queue }));
       case "/scenarios":
         return Response.json(await runScenarios(tidegate, queue, await request.json()));
       case "/at-load":
@@ -64,7 +66,9 @@ export default {
         const decisions = [];
         for (let turn = 0; turn < 3; turn += 1) decisions.push(await limiter.limit(request, asked));
         const left = await limiter.explain(request, asked);
-        return Response.json({ successes: decisions.map((one) => one.success), left: left.map((one) => one.remaining), rule: decisions[2].rule });
+        if (searchParams.has("reset")) await limiter.reset(asked.user, { rule: "user" });
+        const again = await limiter.explain(asked.user, { rule: "user" });
+        return Response.json({ again: again[0].remaining, successes: decisions.map((one) => one.success), left: left.map((one) => one.remaining), rule: decisions[2].rule });
       }
       case "/report": {
         reports ??= new Ratelimit({ policy: queueing, queue: queue.queueTo(env.JOBS) });

@@ -46,7 +46,8 @@ async function everything(runtime, ask) {
     await test(`${runtime}: what one object refuses, the other does not keep (${kind})`, async () => {
       const scarceUser = await json(`/two?user=1&address=50&key=a${key}${query}`);
       expect([scarceUser.successes, scarceUser.rule], [[true, false, false], "user"], "the user's limit refuses");
-      expect(scarceUser.left, [0, 49], "what is left");
+      expect([scarceUser.left, scarceUser.again], [[0, 49], 0], "what is left");
+      expect((await json(`/two?user=1&address=50&key=a${key}${query}&reset`)).again, 1, "after a reset");
       const scarceAddress = await json(`/two?user=40&address=2&key=b${key}${query}`);
       expect([scarceAddress.successes, scarceAddress.rule], [[true, true, false], "address"], "the address's limit refuses");
       expect(scarceAddress.left, [38, 0], "what is left");

@@ -8,6 +8,7 @@ import { Limiter } from "../wasm/tidegate.js";
 export const HAS_TEXTS = 16;
 export const COST_TOO_LARGE = 255;
 export const ASK_STORE = 254;
+export const NO_ADDRESS = 253;
 export const RATE = 0;
 export const REMAINING = 1;
 export const RESET_US = 2;
@@ -54,11 +55,11 @@ export class Core {
     return use(this.#limiter);
   }
 
-  /** Asks one rule for a key and leaves the numbers in `out`. */
-  check(rule, key, cost, now) {
+  /** Asks one rule for a key and leaves the numbers in `out`. Without `mayWait`, nothing is charged for later. */
+  check(rule, key, cost, now, mayWait = true) {
     if (this.#generation !== generation || !this.#isOpen || this.out.length === 0) this.#ready();
     const length = key.length;
-    if (length <= this.#room && length > 0) {
+    if (length <= this.#room && length > 0 && mayWait) {
       const bytes = this.#key;
       let index = 0;
       let all = 0;
@@ -78,7 +79,7 @@ export class Core {
       }
     }
     checkKey(key);
-    return this.decide((limiter) => limiter.check_key(rule, key, cost, now));
+    return this.decide((limiter) => limiter.check_key(rule, key, cost, now, mayWait));
   }
 
   /** As `call`, for what leaves numbers in `out`. */

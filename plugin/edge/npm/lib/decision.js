@@ -107,6 +107,7 @@ export class Decision {
 Decision.prototype.pending = NOTHING_PENDING;
 Decision.prototype.degraded = undefined;
 Decision.prototype.queued = undefined;
+Decision.prototype.storeFailed = false;
 
 /** `rule, reason, status, gRPC status, number of headers`, names and values, then the body, which may hold NULs. */
 function parse(text) {

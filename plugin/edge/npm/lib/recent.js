@@ -1,8 +1,11 @@
-// What stores elsewhere refused a moment ago: the same question is refused again without asking, until it could pass.
+// What stores elsewhere refused a moment ago: the same question is refused again without asking, until it could pass or
+// the store may have changed its mind: elsewhere a counter can be cleared, and what was charged be given back.
 import { readAnswer, readQuestion, writeAnswer } from "./lines.js";
 
 /** More questions than this are not remembered; the oldest goes first. */
 const MOST = 10_000;
+/** So long a flood of one client's costs no calls, and no longer does an instance miss what others do to a counter. */
+const LONGEST_US = 1_000_000;
 
 export class Recent {
   #refused = new Map();
@@ -25,7 +28,7 @@ export class Recent {
     return writeAnswer("refused", cells);
   }
 
-  /** Remembers a refusal for as long as the last of the cells that refused will hold. */
+  /** Remembers a refusal until the last of the cells that refused could admit, a second at most. */
   keep(question, answer, nowUs) {
     const { outcome, cells } = readAnswer(answer);
     if (outcome !== "refused") return;
@@ -33,7 +36,12 @@ export class Recent {
     const wait = Math.max(...cells.map((cell, index) => (asked[index].must ? cell.waitUs - asked[index].reachUs : 0)));
     if (!(wait > 0) || !Number.isFinite(wait)) return;
     if (this.#refused.size >= MOST) this.#refused.delete(this.#refused.keys().next().value);
-    this.#refused.set(cellsOf(question), { at: nowUs, wait, cells });
+    this.#refused.set(cellsOf(question), { at: nowUs, wait: Math.min(wait, LONGEST_US), cells });
+  }
+
+  /** Forgets every refusal: this instance itself has changed a counter. */
+  forget() {
+    this.#refused.clear();
   }
 }
 

@@ -13,9 +13,10 @@ export function isFetchRequest(value) {
   );
 }
 
-/** Path and query of an absolute URL, as it was written. */
+/** Path and query of a URL or of a request's target, as they were written. */
 export function pathOf(url) {
-  const scheme = url.indexOf("://");
+  // A target is a path in most requests (RFC 9112, section 3.2); one with a scheme is for proxies, and servers take it too.
+  const scheme = url.startsWith("/") ? -1 : url.indexOf("://");
   if (scheme < 0) return url;
   const start = url.indexOf("/", scheme + 3);
   const query = url.indexOf("?", scheme + 3);
@@ -33,7 +34,7 @@ export function requestText(subject, options, about) {
   }
   const given = (name) => (options && own(options, name)) ?? undefined;
   if (isFetchRequest(subject)) {
-    const head = [subject.method, pathOf(subject.url), checkGiven(given("ip"), "ip")];
+    const head = [subject.method, pathOf(subject.url), address(given("ip"))];
     head.push(...metadataFields(given("user"), given("metadata"), about));
     for (const name of about.headers) {
       const value = subject.headers.get(name);
@@ -50,12 +51,24 @@ export function requestText(subject, options, about) {
   const head = [
     checkField(member("method") ?? "GET", "method"),
     path,
-    checkGiven(given("ip") ?? member("ip"), "ip"),
+    address(given("ip") ?? member("ip")),
     ...metadataFields(given("user") ?? member("user"), given("metadata") ?? member("metadata"), about),
   ];
   const headers = member("headers");
   if (headers !== undefined && headers !== null) plainHeaders(headers, about, head);
   return head.join("\0");
+}
+
+/** The address in the engine's text of a request. */
+export function addressIn(text) {
+  return text.split("\0", 3)[2];
+}
+
+/** An address without the zone that Node shows of a link-local one: it names an interface of this machine, no client. */
+function address(ip) {
+  const given = checkGiven(ip, "ip");
+  const zone = given.indexOf("%");
+  return zone > 0 && given.includes(":") ? given.slice(0, zone) : given;
 }
 
 /** The lines that Headers has joined to one value: identities count only where a header was sent once. */

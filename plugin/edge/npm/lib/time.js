@@ -1,7 +1,17 @@
 // Waiting: for a moment, and for an answer that may never come.
 
-/** Ends after `millis`, or fails with the signal's reason. */
-export function sleep(millis, signal) {
+/** The longest that a timer runs: what is told more fires at once (HTML, "timer initialization steps": 32 bits, signed). */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** Ends after `millis`, however many they are, or fails with the signal's reason. */
+export async function sleep(millis, signal) {
+  for (let left = millis; ; left -= LONGEST_MS) {
+    await nap(Math.min(left, LONGEST_MS), signal);
+    if (left <= LONGEST_MS) return;
+  }
+}
+
+function nap(millis, signal) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const onAbort = () => {
@@ -16,7 +26,10 @@ export function sleep(millis, signal) {
   });
 }
 
-/** What `work` comes to, unless it takes longer than `millis`: then its signal aborts, and a late answer is not looked at. */
+/**
+ * What `work` comes to, unless it takes longer than `millis`: then its signal aborts, and a late answer is not looked at.
+ * What it throws before it gives a promise is a failure like any other.
+ */
 export function within(work, millis) {
   const leaving = new AbortController();
   let timer;
@@ -27,5 +40,6 @@ export function within(work, millis) {
       leaving.abort(error);
     }, millis);
   });
-  return Promise.race([work(leaving.signal), late]).finally(() => clearTimeout(timer));
+  const done = new Promise((resolve) => resolve(work(leaving.signal)));
+  return Promise.race([done, late]).finally(() => clearTimeout(timer));
 }

@@ -1,4 +1,5 @@
-// For Express, and what speaks its middleware.
+// For Express, and what speaks its middleware: also a plain server of Node's.
+import { described, leaving, withHeaders, withoutForged } from "./incoming.js";
 import { limitOptions, linesByName } from "./shared.js";
 
 /** Middleware that limits; the decision is `request.ratelimit`. The address is `request.ip`: what Express trusts. */
@@ -6,26 +7,31 @@ export function ratelimit(limiter, settings) {
   return async (request, response, next) => {
     let decision;
     try {
-      const options = await limitOptions(settings, request, request.ip ?? request.socket?.remoteAddress);
-      const gone = new AbortController();
-      response.once("close", () => gone.abort());
-      decision = await limiter.limit(described(request), { ...options, signal: gone.signal });
+      const ip = request.ip ?? request.socket?.remoteAddress;
+      const options = await limitOptions(settings, request, ip, () => leaving(response));
+      const asked = described(request, request.originalUrl ?? request.url);
+      withoutForged(request, limiter);
+      decision = await limiter.limit(asked, options);
+      if (decision.degraded !== undefined) reduce(request, decision.degraded);
     } catch (error) {
       return response.destroyed ? undefined : next(error);
     }
     for (const [name, value] of Object.entries(linesByName(decision))) response.setHeader(name, value);
-    if (decision.success) {
-      request.ratelimit = decision;
-      return next();
-    }
+    request.ratelimit = decision;
+    if (decision.success) return next();
     response.statusCode = decision.status;
     response.end(decision.body);
   };
 }
 
-/** The request as it was received: `rawHeaders` keeps repeated lines apart. */
-function described({ method, originalUrl, url, rawHeaders }) {
-  const headers = [];
-  for (let index = 0; index < rawHeaders.length; index += 2) headers.push([rawHeaders[index], rawHeaders[index + 1]]);
-  return { method, path: originalUrl ?? url, headers };
+/** Gives the request its reduced form; Express chooses the route by `url`, which lacks the path that this is mounted at. */
+function reduce(request, { rule, path, headers }) {
+  if (path !== undefined) {
+    const mounted = request.baseUrl ?? "";
+    if (mounted !== "" && !`${path}/`.toLowerCase().startsWith(`${mounted}/`.toLowerCase())) {
+      throw new Error(`the rule "${rule}" forwards to ${path}, outside of ${mounted}, where this middleware is mounted: use it without a path`);
+    }
+    request.url = path.slice(mounted.length) || "/";
+  }
+  withHeaders(request, headers);
 }

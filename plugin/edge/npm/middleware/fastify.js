@@ -1,19 +1,26 @@
 // For Fastify: a hook to add with `app.addHook("onRequest", ratelimit(limiter))`.
-import { limitOptions, linesByName } from "./shared.js";
+import { described, leaving, withHeaders, withoutForged } from "./incoming.js";
+import { limitOptions, linesByName, refusePaths } from "./shared.js";
 
 /** A hook that limits; the decision is `request.ratelimit`. The address is `request.ip`: what Fastify trusts. */
 export function ratelimit(limiter, settings) {
+  refusePaths(limiter, "Fastify", "put tidegate/express before it with serverFactory, as the README shows");
   return async (request, reply) => {
-    const options = await limitOptions(settings, request, request.ip);
-    const { method, url, rawHeaders } = request.raw;
-    const headers = [];
-    for (let index = 0; index < rawHeaders.length; index += 2) headers.push([rawHeaders[index], rawHeaders[index + 1]]);
-    const decision = await limiter.limit({ method, path: url, headers }, options);
-    reply.headers(linesByName(decision));
-    if (decision.success) {
-      request.ratelimit = decision;
-      return;
+    const { raw } = request;
+    const options = await limitOptions(settings, request, request.ip, () => leaving(reply.raw));
+    const asked = described(raw, raw.url);
+    withoutForged(raw, limiter);
+    let decision;
+    try {
+      decision = await limiter.limit(asked, options);
+    } catch (error) {
+      if (!reply.raw.destroyed) throw error;
+      // The client has left, and there is nobody to answer.
+      return reply.hijack();
     }
-    return reply.code(decision.status).send(decision.body);
+    reply.headers(linesByName(decision));
+    request.ratelimit = decision;
+    if (!decision.success) return reply.code(decision.status).send(decision.body);
+    if (decision.degraded !== undefined) withHeaders(raw, decision.degraded.headers);
   };
 }

@@ -55,6 +55,16 @@ class DenoKvStore {
     });
   }
 
+  /** Forgets the cells of a question. */
+  clear(question) {
+    const keys = keysOf(question);
+    return this.#inTurn(keys, async () => {
+      const transaction = this.#database.atomic();
+      for (const key of keys) transaction.delete(["tidegate", key]);
+      await transaction.commit();
+    });
+  }
+
   /** The states of cells, 24 bytes each; zeros where there is none. */
   async read(keys) {
     return states(await this.#entries(keys));

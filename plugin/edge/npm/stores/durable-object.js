@@ -58,6 +58,14 @@ class DurableObjectStore {
     );
   }
 
+  /** Forgets the cells of a question. */
+  async clear(question) {
+    const { cells } = readQuestion(question);
+    await Promise.all(
+      this.#split(cells).map(({ name, indices }) => this.#object(name).clear(indices.map((index) => cells[index].key))),
+    );
+  }
+
   /** The states of cells, 24 bytes each. */
   async read(keys) {
     const states = await Promise.all(keys.map((key) => this.#object(this.#nameOf(key)).read([key])));

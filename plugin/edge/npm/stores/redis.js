@@ -3,7 +3,7 @@
 import { options, own } from "../lib/arguments.js";
 import { generation } from "../lib/engine.js";
 import { guarded } from "../lib/settle.js";
-import { redis_refunds, redis_script, RedisTalk } from "../wasm/tidegate.js";
+import { redis_clears, redis_refunds, redis_script, RedisTalk } from "../wasm/tidegate.js";
 
 const MEMBERS = new Set(["url", "token"]);
 /** No answer is longer: a thousand rules, five numbers a cell. */
@@ -72,6 +72,14 @@ class RedisStore {
 
   async refund(question, answer) {
     await this.#run(guarded(() => redis_refunds(question, answer, this.#isCluster)));
+  }
+
+  /** Forgets the cells of a question. */
+  async clear(question) {
+    for (const call of guarded(() => redis_clears(question, this.#isCluster)).split("\n")) {
+      const [status] = await this.#call(call, true);
+      if (status !== 200) throw new Error(`Redis did not forget the counters: status ${status}`);
+    }
   }
 
   async #ask(question, onlyLooks, signal) {

@@ -1,31 +1,46 @@
 //! What is asked beside the way of requests: why a request is decided as it is, and how often what was. Charges nothing.
 
 use tidegate_engine::acquire::CellReply;
-use tidegate_engine::policy::Node;
+use tidegate_engine::policy::{Node, OnStoreError};
 use tidegate_engine::{AskedCell, Micros, Pending, Step, Timestamp};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use super::requests::Wrong;
 use super::{Limiter, timestamp, units};
 use crate::describe::{list, millis, number, object, text};
 use crate::remote;
+use crate::table::Quotas;
 
 #[wasm_bindgen]
 impl Limiter {
-    /// Which rules a request meets, under which key, and what is left: JSON. Charges nothing, counts nothing. Where
+    /// Which rules a request meets, or what the rule number `rule` says of a key, where that is not negative: under which
+    /// key, and what is left, as JSON; nothing where the request's address is none. Charges nothing, counts nothing. Where
     /// `states` is not empty it holds the cells' states, 24 bytes each, in the order of the keys told before; where
     /// `answer` is not empty it is what a store says of them.
-    pub fn explain(&mut self, request: &str, cost: f64, states: &[u8], answer: &str, now_us: f64) -> String {
+    pub fn explain(&mut self, rule: i32, subject: &str, cost: f64, states: &[u8], answer: &str, now_us: f64) -> String {
         let now = timestamp(now_us);
-        let Ok(Step::Pending(pending)) = self.ask(request, units(cost), now) else { return "[]".to_owned() };
-        self.explained(&pending, states, answer, now)
+        match self.looked_at(rule, subject, units(cost), now) {
+            Ok(Some(pending)) => self.explained(&pending, states, answer, now),
+            Err(Wrong::Address) => String::new(),
+            Ok(None) | Err(Wrong::CostOf(_)) => "[]".to_owned(),
+        }
     }
 
-    /// The question about a request's cells, for stores that can look at them; nothing where no rule applies.
-    pub fn explain_question(&mut self, request: &str, cost: f64, now_us: f64) -> String {
-        let Ok(Step::Pending(pending)) = self.ask(request, units(cost), timestamp(now_us)) else {
-            return String::new();
-        };
-        self.question(&pending)
+    /// The question about the cells of what [`Limiter::explain`] explains, for stores that can look at them; nothing where
+    /// no rule applies.
+    pub fn explain_question(&mut self, rule: i32, subject: &str, cost: f64, now_us: f64) -> String {
+        let looked_at = self.looked_at(rule, subject, units(cost), timestamp(now_us));
+        looked_at.ok().flatten().map_or_else(String::new, |pending| self.question(&pending))
+    }
+
+    /// Forgets what memory counts for a rule and a key, also while a store elsewhere fails.
+    pub fn reset_key(&mut self, rule: usize, key: &str, now_us: f64) {
+        let Some(pending) = self.pending_key(rule, key, None, timestamp(now_us)) else { return };
+        let quotas = Quotas { engine: &self.engine, extra: &self.extra };
+        self.table.clear(&quotas, pending.acquire());
+        if let Ok(stand_in) = pending.after_store_error(Some(OnStoreError::Local)) {
+            self.table.clear(&quotas, stand_in.acquire());
+        }
     }
 
     /// Counts and gauges, as JSON.
@@ -55,6 +70,23 @@ struct Standing {
 }
 
 impl Limiter {
+    /// The question about a request, or about a key where `rule` is not negative; `None` where no rule applies.
+    fn looked_at(
+        &mut self,
+        rule: i32,
+        subject: &str,
+        cost: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Option<Pending>, Wrong> {
+        if let Ok(rule) = usize::try_from(rule) {
+            return Ok(self.pending_key(rule, subject, cost, now));
+        }
+        match self.ask(subject, cost, now, true)? {
+            Step::Pending(pending) => Ok(Some(pending)),
+            Step::Done(_) => Ok(None),
+        }
+    }
+
     fn explained(&self, pending: &Pending, states: &[u8], answer: &str, now: Timestamp) -> String {
         let policy = self.engine.policy();
         let standings = self.standings(pending, states, answer, now);

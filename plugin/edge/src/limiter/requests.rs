@@ -1,7 +1,7 @@
 //! Requests, whose rules the engine finds, and whatever asks a store elsewhere: the question, and going on with the answer.
 
 use tidegate_engine::acquire::Reply;
-use tidegate_engine::identity::Kind;
+use tidegate_engine::identity::{Kind, Subject};
 use tidegate_engine::policy::OnStoreError;
 use tidegate_engine::strategy::Action;
 use tidegate_engine::{Keyed, Pending, Step, Timestamp};
@@ -14,11 +14,12 @@ use crate::wire::Told;
 
 #[wasm_bindgen]
 impl Limiter {
-    /// Decides over a request (see `wire`), with counters in memory. Its texts wait for [`Limiter::texts`].
-    pub fn check_request(&mut self, request: &str, cost: f64, now_us: f64) -> u32 {
+    /// Decides over a request (see `wire`), with counters in memory. Its texts wait for [`Limiter::texts`]. Where
+    /// `may_wait` is false, nothing is charged for later.
+    pub fn check_request(&mut self, request: &str, cost: f64, now_us: f64, may_wait: bool) -> u32 {
         let now = timestamp(now_us);
-        match self.ask(request, units(cost), now) {
-            Err(rule) => self.too_large(rule),
+        match self.ask(request, units(cost), now, may_wait) {
+            Err(wrong) => self.wrong(wrong),
             Ok(Step::Done(decision)) => self.done(&decision),
             Ok(Step::Pending(pending)) => self.settle(pending),
         }
@@ -26,30 +27,27 @@ impl Limiter {
 
     /// As [`Limiter::check_request`], for counters elsewhere: where the store must be asked, its question waits for
     /// [`Limiter::texts`] and the request is kept under the id in the buffer until [`Limiter::resume`].
-    pub fn begin_request(&mut self, request: &str, cost: f64, now_us: f64) -> u32 {
+    pub fn begin_request(&mut self, request: &str, cost: f64, now_us: f64, may_wait: bool) -> u32 {
         let now = timestamp(now_us);
-        match self.ask(request, units(cost), now) {
-            Err(rule) => self.too_large(rule),
+        match self.ask(request, units(cost), now, may_wait) {
+            Err(wrong) => self.wrong(wrong),
             Ok(Step::Done(decision)) => self.done(&decision),
             Ok(Step::Pending(pending)) => self.ask_store(pending),
         }
     }
 
     /// As [`Limiter::begin_request`] for one rule and a key.
-    pub fn begin_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64) -> u32 {
+    pub fn begin_key(&mut self, rule: usize, key: &str, cost: f64, now_us: f64, may_wait: bool) -> u32 {
         let now = timestamp(now_us);
-        let Some(mut pending) = self.engine.check_key(rule, key, units(cost), now).and_then(|keyed| match keyed {
-            Keyed::Unlimited => None,
-            Keyed::Cells(pending) => Some(pending),
-            Keyed::Cell(cell) => {
-                let value = if cell.kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
-                Some(self.engine.pending_key(cell, value, now))
-            }
-        }) else {
-            return self.unlimited();
-        };
-        self.keep_waiting_where_room(&mut pending, now);
+        let Some(mut pending) = self.pending_key(rule, key, units(cost), now) else { return self.unlimited() };
+        self.keep_waiting_where_room(&mut pending, now, may_wait);
         self.ask_store(pending)
+    }
+
+    /// The first rule that was to count a request by its address and was told none; -1 where there was none such.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a policy has at most 1,000 rules")]
+    pub fn unaddressed(&self) -> i32 {
+        self.unaddressed.map_or(-1, |rule| rule as i32)
     }
 
     /// Goes on with a request that asked its store: with the answer, or with an empty text where there is none. Then
@@ -75,22 +73,56 @@ impl Limiter {
     }
 }
 
+/// Why a request cannot be decided over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wrong {
+    /// The rule of this index never admits its cost.
+    CostOf(usize),
+    /// What was told as its address is none.
+    Address,
+}
+
 impl Limiter {
-    /// A request's question, with the grants and the room for waiting applied; `Err` is a rule that never admits it.
-    pub(super) fn ask(&mut self, request: &str, cost: Option<u64>, now: Timestamp) -> Result<Step, usize> {
+    /// A request's question, with the grants and the room for waiting applied.
+    pub(super) fn ask(
+        &mut self,
+        request: &str,
+        cost: Option<u64>,
+        now: Timestamp,
+        may_wait: bool,
+    ) -> Result<Step, Wrong> {
         let told = Told::read(request, self.engine.metadata_sources().count());
+        if !told.has_readable_peer() {
+            return Err(Wrong::Address);
+        }
         let step = told.with(|request| self.engine.check(request, now));
         let Step::Pending(mut pending) = step else { return Ok(step) };
-        if let Some(cost) = cost {
-            pending.charge_cost(cost)?;
+        if self.unaddressed.is_none() {
+            let is_nobodys = |subject: &Subject| subject.kind == Kind::Address && subject.value.is_empty();
+            self.unaddressed = pending.asked().find(|asked| is_nobodys(asked.subject)).map(|asked| asked.rule);
         }
-        self.keep_waiting_where_room(&mut pending, now);
+        if let Some(cost) = cost {
+            pending.charge_cost(cost).map_err(Wrong::CostOf)?;
+        }
+        self.keep_waiting_where_room(&mut pending, now, may_wait);
         Ok(Step::Pending(pending))
     }
 
-    fn keep_waiting_where_room(&mut self, pending: &mut Pending, now: Timestamp) {
+    /// The question for a rule and a key; `None` where the rule does not count it.
+    pub(super) fn pending_key(&self, rule: usize, key: &str, cost: Option<u64>, now: Timestamp) -> Option<Pending> {
+        match self.engine.check_key(rule, key, cost, now)? {
+            Keyed::Unlimited => None,
+            Keyed::Cells(pending) => Some(pending),
+            Keyed::Cell(cell) => {
+                let value = if cell.kind == Kind::Global { Vec::new() } else { key.as_bytes().to_vec() };
+                Some(self.engine.pending_key(cell, value, now))
+            }
+        }
+    }
+
+    pub(super) fn keep_waiting_where_room(&mut self, pending: &mut Pending, now: Timestamp, may_wait: bool) {
         let waiting = &mut self.waiting;
-        pending.keep_waiting_only_where(|rule, cell, subject| waiting.has_room(rule, cell, subject, now));
+        pending.keep_waiting_only_where(|rule, cell, subject| may_wait && waiting.has_room(rule, cell, subject, now));
     }
 
     /// Decides with the counters in memory.

@@ -6,7 +6,8 @@ use tidegate_engine::{Decision, Micros, Verdict};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::counts::Outcome;
-use super::{COST_TOO_LARGE, HAS_TEXTS, Limiter, NOT_ENFORCED, out, whole};
+use super::requests::Wrong;
+use super::{COST_TOO_LARGE, HAS_TEXTS, Limiter, NO_ADDRESS, NOT_ENFORCED, out, whole};
 use crate::wire;
 
 #[wasm_bindgen]
@@ -94,9 +95,14 @@ impl Limiter {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a policy has at most 1,000 rules")]
-    pub(super) fn too_large(&mut self, rule: usize) -> u32 {
-        self.out[out::RULE] = rule as f64;
-        COST_TOO_LARGE
+    pub(super) fn wrong(&mut self, wrong: Wrong) -> u32 {
+        match wrong {
+            Wrong::Address => NO_ADDRESS,
+            Wrong::CostOf(rule) => {
+                self.out[out::RULE] = rule as f64;
+                COST_TOO_LARGE
+            }
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts and lengths that matter are below 2^53")]
