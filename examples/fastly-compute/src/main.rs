@@ -9,7 +9,8 @@ use tidegate_engine::acquire::{Reply, StoreError};
 use tidegate_engine::catalogue::Catalogue;
 use tidegate_engine::policy::{Policy, Protocol};
 use tidegate_engine::redis::{self, Call, Conversation, Failure, Form};
-use tidegate_engine::{Engine, Header, Micros, Pending, Step, Timestamp};
+use tidegate_engine::strategy::{Action, Reduced};
+use tidegate_engine::{DEGRADED, Engine, Header, Micros, Pending, Step, Timestamp};
 
 const POLICY: &str = include_str!("../policy.json");
 
@@ -18,7 +19,7 @@ const COUNTERS: &str = "counters";
 const ORIGIN: &str = "origin";
 
 fn main() -> Result<(), Error> {
-    let request = Request::from_client();
+    let mut request = Request::from_client();
     let policy = Policy::parse(POLICY.as_bytes(), &Catalogue::builtin())
         .map_err(|mistakes| Error::msg(format!("the policy is wrong:\n{mistakes}")))?;
     if let Some(rule) = policy.rules.iter().find(|rule| rule.strategy.horizon() > Micros::ZERO) {
@@ -38,10 +39,56 @@ fn main() -> Result<(), Error> {
         response.send_to_client();
         return Ok(());
     }
+    remove_reserved(&engine, &mut request);
+    if let Action::Degrade(Reduced::Forward { headers, path }) = &decision.action {
+        let rule = decision.denial.as_ref().map_or("", |denial| denial.rule.as_str());
+        reduce(&mut request, headers, path.as_deref(), rule);
+    }
     let mut response = request.send(ORIGIN)?;
-    decision.headers.iter().for_each(|(name, value)| response.append_header(*name, value.as_str()));
+    add_to_response(&mut response, &decision.headers);
     response.send_to_client();
     Ok(())
+}
+
+/// Removes what only Tidegate may say, in any spelling that an origin could take for it.
+fn remove_reserved(engine: &Engine, request: &mut Request) {
+    let names = request.get_header_names().map(ToString::to_string);
+    let reserved: Vec<String> = names.filter(|name| engine.reserves_header(name.as_bytes())).collect();
+    for name in reserved {
+        request.remove_header(name);
+    }
+}
+
+/// Changes a request into the reduced form that a `graceful` rule forwards.
+fn reduce(request: &mut Request, headers: &[(String, String)], path: Option<&str>, rule: &str) {
+    request.set_header(DEGRADED, rule);
+    for (name, value) in headers {
+        request.set_header(name.as_str(), value.as_str());
+    }
+    let Some(path) = path else { return };
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    request.set_path(path);
+    match query {
+        Some(query) => request.set_query_str(query),
+        None => request.remove_query(),
+    }
+}
+
+/// Adds headers without making the origin's own looser: list fields grow by our members; of the `X-RateLimit-*` triple,
+/// which holds one limit, the one with less remaining stays.
+fn add_to_response(response: &mut Response, added: &[(&'static str, String)]) {
+    const REMAINING: &str = "x-ratelimit-remaining";
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let ours = added.iter().find(|(name, _)| *name == REMAINING).and_then(|(_, value)| number(value));
+    let theirs = response.get_header_str(REMAINING).and_then(number);
+    let keeps_theirs = theirs.zip(ours).is_some_and(|(theirs, ours)| theirs < ours);
+    for (name, value) in added {
+        if !name.starts_with("x-ratelimit-") {
+            response.append_header(*name, value.as_str());
+        } else if !keeps_theirs {
+            response.set_header(*name, value.as_str());
+        }
+    }
 }
 
 /// The request as the engine reads it. The address is the one that Fastly saw.
