@@ -67,7 +67,7 @@ pub struct Standing {
 /// * what is admitted at the times `now + wait` never exceeds what the algorithm promises;
 /// * `wait` is exact: the same charge at `now + wait` conforms at once, one microsecond before it does not;
 /// * a cell ahead of `now` by more than `quota.horizon` and a sixteenth of the window means that the clock stepped
-///   back: it is read as [`Algorithm::pull`] says, so that nobody waits longer than a full cell asks for.
+///   back: it is read as [`Algorithm::pull`] says, so that nobody waits longer than a full cell and that much asks for.
 pub trait Algorithm: Sync {
     /// The name that policies use.
     fn name(&self) -> &'static str;

@@ -279,16 +279,25 @@ fn an_answer_of_the_wrong_shape_is_no_answer() {
 
 #[test]
 fn a_clock_that_steps_back_locks_nobody_out() {
-    for algorithm in ["token_bucket", "leaky_bucket", "fixed_window", "sliding_window"] {
+    // As long as a full cell asks for, and the sixteenth of the window by which a clock may be late; a sliding window's
+    // units free up to a sixteenth late, too.
+    for (algorithm, sixteenths) in
+        [("token_bucket", 17), ("leaky_bucket", 17), ("fixed_window", 17), ("sliding_window", 18)]
+    {
+        let window = Micros::from_secs(60);
+        let longest = Micros(window.0 / 16 * sixteenths);
         let mut proxy = Proxy::with_rules(&format!(
-            r#"{{"name": "a", "scope": "global", "rate": 2, "window_seconds": 60, "algorithm": "{algorithm}"}}"#
+            r#"{{"name": "a", "scope": "global", "rate": 1, "window_seconds": 60, "algorithm": "{algorithm}"}}"#
         ));
         let ten_years = Micros::from_secs(10 * 365 * 86_400);
-        proxy.now = START + ten_years;
-        while !is_limited(&proxy.get("/")) {}
-        proxy.now = START;
-        assert!(is_limited(&proxy.get("/")), "{algorithm}: what was used stays used");
-        proxy.now = START + Micros::from_secs(60 * 19 / 16);
-        assert!(!is_limited(&proxy.get("/")), "{algorithm}: a window and three sixteenths later it is free");
+        for step in [ten_years, Micros(window.0 + window.0 / 16 + 1)] {
+            proxy.now = START + step;
+            while !is_limited(&proxy.get("/")) {}
+            proxy.now = START;
+            let denial = proxy.get("/").denial.expect("what was used stays used");
+            assert!(denial.retry_after <= longest, "{algorithm}: {}", denial.retry_after);
+            proxy.now = START + denial.retry_after;
+            assert!(!is_limited(&proxy.get("/")), "{algorithm}: it says when");
+        }
     }
 }
