@@ -93,6 +93,36 @@ fn giving_up_a_limited_client_is_counted() {
 }
 
 #[test]
+fn a_client_that_comes_back_after_each_of_many_edits_stays_limited() {
+    let module = module_or_skip!();
+    let of = |rate| policy(&rule("r", "per_user", rate, 86_400, ""));
+    let (host, id) = serve(&module, 1, &of(1));
+    for rate in 2..40 {
+        host.reconfigure(&id, &of(rate)).unwrap();
+        let count = rate as usize;
+        assert_eq!(passing(&host, &id, 1, count + 3, &from("a")), count, "after {} edits", rate - 1);
+    }
+    let metrics = host.metrics();
+    let given_up = |what: &str| metrics.counter(&format!("tidegate.default.table_given_up_total.{what}")).unwrap();
+    assert_eq!(given_up("limiting"), 0, "only counters that no rule reads any more made room");
+    assert!(given_up("idle") > 0);
+}
+
+#[test]
+fn a_request_that_a_full_bucket_cannot_count_is_refused() {
+    let module = module_or_skip!();
+    // The smallest table has 128 buckets of 16: 1,000 counters of one client overfill some of them.
+    let rules: Vec<String> = (0..1_000).map(|number| rule(&format!("r{number}"), "per_user", 5, 86_400, "")).collect();
+    let (host, id) = serve(&module, 1, &policy(&rules.join(",")));
+    for _ in 0..10 {
+        let stream = host.request(0, &id, from("a"));
+        assert!(!passed(&stream), "{:?}", stream.outcome());
+    }
+    assert_eq!(host.metrics().counter("tidegate.default.contended_total"), Some(10));
+    assert_nothing_died(&host);
+}
+
+#[test]
 fn a_flood_does_not_reset_what_no_client_chooses() {
     let module = module_or_skip!();
     let rules = [rule("all", "global", 2_000, 3600, ""), rule("user", "per_user", 1, 3600, "")].join(",");

@@ -53,8 +53,17 @@ pub enum Outcome {
     Granted,
     /// At least one must-cell does not conform; nothing is charged.
     Refused,
-    /// The cells changed under every one of the bounded number of tries; nothing is charged.
+    /// The cells could not be stored: they changed under every one of the bounded number of tries, or do not fit into
+    /// their bucket together. Nothing is charged.
     Contended,
+}
+
+impl Reply {
+    /// Makes it the answer where the cells could not be stored.
+    pub fn withdraw(&mut self) {
+        self.outcome = Outcome::Contended;
+        self.cells.iter_mut().for_each(|cell| cell.charged = false);
+    }
 }
 
 /// What became of one cell. Durations, never absolute times: another clock may have decided.

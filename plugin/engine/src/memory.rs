@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::acquire::{Acquire, CellRequest, Reply};
+use crate::acquire::{Acquire, CellRequest, Outcome, Reply};
 use crate::algorithm::Cell;
 use crate::engine::Engine;
 use crate::identity::Kind;
@@ -38,15 +38,21 @@ impl Memory {
 
     /// Decides and charges in one step.
     pub fn acquire(&mut self, engine: &Engine, acquire: &Acquire) -> Reply {
-        let mut cells: Vec<Cell> = acquire.cells.iter().map(|request| self.cell(acquire, request)).collect();
-        let before = cells.clone();
-        let reply = acquire.settle(&mut cells);
-        for ((request, cell), before) in acquire.cells.iter().zip(cells).zip(before) {
-            if cell != before {
-                self.put(engine, acquire, request, cell);
-            }
+        let before: Vec<Cell> = acquire.cells.iter().map(|request| self.cell(acquire, request)).collect();
+        let mut after = before.clone();
+        let mut reply = acquire.settle(&mut after);
+        if !self.replace(engine, acquire, &before, &after) && reply.outcome == Outcome::Granted {
+            // What was stored before the one that does not fit goes back, and this stops there as well.
+            self.replace(engine, acquire, &after, &before);
+            reply.withdraw();
         }
         reply
+    }
+
+    /// Stores the cells that differ between `before` and `after`, in order; `false` at the first that does not fit.
+    fn replace(&mut self, engine: &Engine, acquire: &Acquire, before: &[Cell], after: &[Cell]) -> bool {
+        let mut cells = acquire.cells.iter().zip(before).zip(after);
+        cells.all(|((request, before), after)| before == after || self.put(engine, acquire, request, *after))
     }
 
     /// A cell as it is stored, without charging it.
@@ -62,20 +68,20 @@ impl Memory {
         self.fixed.get(&(request.rule_id, subject.digest())).copied().unwrap_or_default()
     }
 
-    fn put(&mut self, engine: &Engine, acquire: &Acquire, request: &CellRequest, cell: Cell) {
-        let Some(subject) = acquire.subjects.get(request.subject) else { return };
+    fn put(&mut self, engine: &Engine, acquire: &Acquire, request: &CellRequest, cell: Cell) -> bool {
+        let Some(subject) = acquire.subjects.get(request.subject) else { return true };
         if is_fixed(subject.kind) {
             self.fixed.insert((request.rule_id, subject.digest()), cell);
-            return;
+            return true;
         }
-        let place = self.geometry.place(subject, request.group, self.seed);
+        let (geometry, seed) = (self.geometry, self.seed);
+        let place = geometry.place(subject, request.group, seed);
         let bucket = self.buckets.entry(place.bucket).or_default();
-        if !bucket.put(place.fingerprint, request.rule_id, cell) {
-            let given_up = bucket.make_room(1, place.fingerprint, acquire.now, |id| engine.limit_by_id(id));
-            self.given_up.idle = self.given_up.idle.saturating_add(given_up.idle);
-            self.given_up.limiting = self.given_up.limiting.saturating_add(given_up.limiting);
-            bucket.put(place.fingerprint, request.rule_id, cell);
-        }
+        let asked = |entry| geometry.asked(acquire, entry, seed);
+        let entry = (place.fingerprint, request.rule_id, cell);
+        let given_up = bucket.store(entry, asked, acquire.now, |id| engine.limit_by_id(id));
+        self.given_up.add(given_up.unwrap_or_default());
+        given_up.is_some()
     }
 }
 

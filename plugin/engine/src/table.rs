@@ -5,6 +5,7 @@ use core::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::acquire::{Acquire, CellRequest};
 use crate::algorithm::{Algorithm, Cell, Quota};
 use crate::identity::Subject;
 use crate::time::{Micros, Timestamp};
@@ -34,13 +35,21 @@ pub struct Place {
     pub fingerprint: u64,
 }
 
-/// What a full bucket gave up.
+/// What full buckets gave up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GivenUp {
     /// Entries of clients who were not at their limit: those clients start afresh.
     pub idle: u32,
     /// Entries that still limited their client: exactness holds while this stays 0.
     pub limiting: u32,
+}
+
+impl GivenUp {
+    /// Counts what another bucket gave up.
+    pub fn add(&mut self, more: Self) {
+        self.idle = self.idle.saturating_add(more.idle);
+        self.limiting = self.limiting.saturating_add(more.limiting);
+    }
 }
 
 impl Geometry {
@@ -70,6 +79,16 @@ impl Geometry {
         let bucket =
             hash.h1.checked_rem(u64::from(self.buckets)).and_then(|bucket| u32::try_from(bucket).ok()).unwrap_or(0);
         Place { bucket, fingerprint: hash.h2 }
+    }
+
+    /// Whether `acquire` asks for an entry, and then whether its cell must admit; see [`Bucket::store`].
+    pub fn asked(self, acquire: &Acquire, (fingerprint, rule_id): (u64, u64), seed: [u8; 16]) -> Option<bool> {
+        let mut cells = acquire.cells.iter().filter(|cell| cell.rule_id == rule_id);
+        let is_it = |cell: &&CellRequest| {
+            let subject = acquire.subjects.get(cell.subject);
+            subject.is_some_and(|subject| self.place(subject, cell.group, seed).fingerprint == fingerprint)
+        };
+        cells.find(is_it).map(|cell| cell.must)
     }
 }
 
@@ -129,6 +148,36 @@ impl Bucket {
         self.find(fingerprint, rule_id).map_or_else(Cell::default, |entry| entry.cell)
     }
 
+    /// Stores a cell, and makes room for a new one where the bucket is full: first drops cells that are like new, then
+    /// gives up those that matter least. `asked` tells of an entry, by fingerprint and rule id, whether the request that is
+    /// being served asks for it, and then whether it must: what it asks for is not given up, or only for what it must. The
+    /// same client's other cells are given up like anybody's. `rule` tells a rule's algorithm and quota by its id.
+    ///
+    /// A cell that need not be stored and finds no room counts as given up. `None` where one that must be finds none.
+    #[must_use = "a request must not pass that a cell of its rules cannot count"]
+    pub fn store<'r>(
+        &mut self,
+        (fingerprint, rule_id, cell): (u64, u64, Cell),
+        asked: impl Fn((u64, u64)) -> Option<bool>,
+        now: Timestamp,
+        rule: impl Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
+    ) -> Option<GivenUp> {
+        let mut given_up = GivenUp::default();
+        if self.put(fingerprint, rule_id, cell) {
+            return Some(given_up);
+        }
+        given_up.add(self.make_room(|entry| asked(entry).is_some(), now, &rule));
+        if self.put(fingerprint, rule_id, cell) {
+            return Some(given_up);
+        }
+        if asked((fingerprint, rule_id)) != Some(true) {
+            given_up.add(GivenUp { idle: 0, limiting: 1 });
+            return Some(given_up);
+        }
+        given_up.add(self.make_room(|entry| asked(entry) == Some(true), now, &rule));
+        self.put(fingerprint, rule_id, cell).then_some(given_up)
+    }
+
     /// Stores a cell that the bucket knows or has room for; `false` where it is full and the cell is new.
     pub fn put(&mut self, fingerprint: u64, rule_id: u64, cell: Cell) -> bool {
         let known = self.entries.iter_mut().find(|entry| entry.fingerprint == fingerprint && entry.rule_id == rule_id);
@@ -143,35 +192,27 @@ impl Bucket {
         true
     }
 
-    /// Makes room for `wanted` new cells beside those of `keep`, the subject that is being served: first drops cells
-    /// that are like new, then gives up those that matter least. `rule` tells a rule's algorithm and quota by its id.
-    pub fn make_room<'r>(
+    /// Makes room for one more cell, if any does not stay.
+    fn make_room<'r>(
         &mut self,
-        wanted: usize,
-        keep: u64,
+        stays: impl Fn((u64, u64)) -> bool,
         now: Timestamp,
-        rule: impl Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
+        rule: &impl Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
     ) -> GivenUp {
         let mut given_up = GivenUp::default();
-        let allowed = WAYS.saturating_sub(wanted);
-        if self.entries.len() <= allowed {
-            return given_up;
-        }
+        let stays = |entry: &Entry| stays((entry.fingerprint, entry.rule_id));
         let weigh = |entry: &Entry| Weight::of(entry, now, rule(entry.rule_id));
-        self.entries.retain(|entry| entry.fingerprint == keep || weigh(entry).reset_after > Micros::ZERO);
-        while self.entries.len() > allowed {
-            let others = self.entries.iter().enumerate().filter(|(_, entry)| entry.fingerprint != keep);
+        self.entries.retain(|entry| stays(entry) || weigh(entry).reset_after > Micros::ZERO);
+        while self.entries.len() >= WAYS {
+            let others = self.entries.iter().enumerate().filter(|(_, entry)| !stays(entry));
             let Some((least, weight)) =
                 others.map(|(index, entry)| (index, weigh(entry))).min_by_key(|(_, weight)| *weight)
             else {
                 break;
             };
             self.entries.swap_remove(least);
-            if weight.retry_after > Micros::ZERO {
-                given_up.limiting = given_up.limiting.saturating_add(1);
-            } else {
-                given_up.idle = given_up.idle.saturating_add(1);
-            }
+            let is_limiting = weight.retry_after > Micros::ZERO;
+            given_up.add(GivenUp { idle: (!is_limiting).into(), limiting: is_limiting.into() });
         }
         given_up
     }

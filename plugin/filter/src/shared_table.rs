@@ -17,7 +17,7 @@ use tidegate_engine::{Engine, Reservation};
 
 use crate::counters::Counters;
 use crate::host::{self, IF_ABSENT, Status};
-use slot::{Content, Slot};
+use slot::{Content, Slot, Unwritten};
 
 /// How often one request writes again after somebody else was faster. Envoy's workers need a handful under full load;
 /// past this the request is refused with reason `contended`, and nothing is charged.
@@ -99,14 +99,14 @@ impl SharedTable {
             loop {
                 match slot.write(engine, acquire, &before, &after, counters) {
                     Ok(()) => break,
-                    Err(Status::CAS_MISMATCH) if tries < TRIES => tries += 1,
-                    Err(status) => {
+                    Err(Unwritten::Changed) if tries < TRIES => tries += 1,
+                    Err(why) => {
                         give_back(done, acquire, &mut reply.cells);
-                        if status != Status::CAS_MISMATCH {
+                        if why == Unwritten::Failed {
                             return Err(StoreError);
                         }
                         counters.count_contended();
-                        reply.outcome = Outcome::Contended;
+                        reply.withdraw();
                         return Ok(reply);
                     }
                 }
@@ -256,7 +256,7 @@ fn give_back(charged: &mut [Slot], acquire: &Acquire, replies: &mut [CellReply])
     };
     for slot in charged {
         for _ in 0..TRIES {
-            if slot.read().is_err() || slot.refund(acquire, refund) != Err(Status::CAS_MISMATCH) {
+            if slot.read().is_err() || slot.refund(acquire, refund) != Err(Unwritten::Changed) {
                 break;
             }
         }

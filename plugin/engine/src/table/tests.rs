@@ -81,6 +81,11 @@ fn any_bytes_are_a_bucket() {
     }
 }
 
+/// Stores a cell for a request that asks for nothing else.
+fn store(bucket: &mut Bucket, fingerprint: u64, rule_id: u64, cell: Cell, now: Timestamp) -> GivenUp {
+    bucket.store((fingerprint, rule_id, cell), |_| None, now, known).unwrap()
+}
+
 #[test]
 fn a_full_bucket_gives_up_what_matters_least() {
     let mut bucket = Bucket::default();
@@ -89,14 +94,10 @@ fn a_full_bucket_gives_up_what_matters_least() {
     for id in 2..WAYS as u64 {
         bucket.put(id, RULE, used(id % 9 + 1));
     }
-    let given_up = bucket.make_room(1, 99, NOW, known);
-    assert_eq!(given_up, GivenUp { idle: 1, limiting: 0 });
+    assert_eq!(store(&mut bucket, 99, RULE, used(5), NOW), GivenUp { idle: 1, limiting: 0 });
     assert_eq!(bucket.cell(0, 404), Cell::default(), "a rule that is gone goes first");
-    bucket.put(99, RULE, used(5));
     for id in 100..10_000 {
-        let given_up = bucket.make_room(1, id, NOW, known);
-        assert_eq!(given_up.limiting, 0);
-        bucket.put(id, RULE, used(1));
+        assert_eq!(store(&mut bucket, id, RULE, used(1), NOW).limiting, 0);
     }
     assert_eq!(bucket.cell(1, RULE), used(10), "a client at its limit stays at it through the flood");
 }
@@ -108,8 +109,8 @@ fn cells_like_new_are_dropped_before_any_is_given_up() {
         bucket.put(id, RULE, used(1));
     }
     let later = NOW + Micros::from_secs(3600);
-    assert_eq!(bucket.make_room(1, 99, later, known), GivenUp::default());
-    assert!(bucket.is_empty());
+    assert_eq!(store(&mut bucket, 99, RULE, used(1), later), GivenUp::default());
+    assert_eq!(bucket.len(), 1);
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn giving_up_a_client_at_its_limit_is_counted() {
     for id in 0..WAYS as u64 {
         bucket.put(id, RULE, used(10));
     }
-    assert_eq!(bucket.make_room(1, 99, NOW, known), GivenUp { idle: 0, limiting: 1 });
+    assert_eq!(store(&mut bucket, 99, RULE, used(1), NOW), GivenUp { idle: 0, limiting: 1 });
 }
 
 #[test]
@@ -128,9 +129,45 @@ fn two_new_keys_alternating_in_a_full_bucket_do_not_free_a_limited_one() {
         bucket.put(id, RULE, used(10));
     }
     for turn in 0..1_000 {
-        bucket.make_room(1, 50 + turn % 2, NOW, known);
-        bucket.put(50 + turn % 2, RULE, used(1));
+        store(&mut bucket, 50 + turn % 2, RULE, used(1), NOW);
     }
     let limited = (0..WAYS as u64).filter(|id| bucket.cell(*id, RULE) == used(10)).count();
     assert_eq!(limited, WAYS - 1, "one place was taken once, and the two share it");
+}
+
+#[test]
+fn a_clients_cells_of_rules_that_are_gone_make_room_for_its_own() {
+    let mut bucket = Bucket::default();
+    for old in 0..WAYS as u64 {
+        bucket.put(7, 400 + old, used(10));
+    }
+    let asked = |entry| (entry == (7, RULE)).then_some(true);
+    let given_up = bucket.store((7, RULE, used(10)), asked, NOW, known);
+    assert_eq!(given_up, Some(GivenUp { idle: 1, limiting: 0 }));
+    assert_eq!(bucket.cell(7, RULE), used(10));
+}
+
+#[test]
+fn a_cell_that_finds_only_cells_of_its_own_request_is_not_stored() {
+    let mut bucket = Bucket::default();
+    for rule in 0..WAYS as u64 {
+        bucket.put(7, 400 + rule, used(1));
+    }
+    let before = bucket.clone();
+    assert_eq!(bucket.store((7, RULE, used(1)), |_| Some(true), NOW, known), None);
+    assert_eq!(bucket, before);
+    assert!(bucket.store((7, 400, used(2)), |_| Some(true), NOW, known).is_some(), "one that is there already is");
+}
+
+#[test]
+fn what_a_request_need_not_have_makes_room_for_what_it_must() {
+    let mut bucket = Bucket::default();
+    for rule in 0..WAYS as u64 {
+        bucket.put(7, 400 + rule, used(1));
+    }
+    let asked = |(_, rule)| Some(rule == RULE);
+    assert_eq!(bucket.store((7, 399, used(1)), asked, NOW, known), Some(GivenUp { idle: 0, limiting: 1 }));
+    assert_eq!(bucket.cell(7, 399), Cell::default(), "it stands aside for its equals, and is counted as given up");
+    assert_eq!(bucket.store((7, RULE, used(1)), asked, NOW, known), Some(GivenUp { idle: 1, limiting: 0 }));
+    assert_eq!(bucket.cell(7, RULE), used(1));
 }

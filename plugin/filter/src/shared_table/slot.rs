@@ -19,6 +19,17 @@ pub(super) struct Slot {
     cas: u32,
 }
 
+/// Why a slot is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// Somebody wrote since it was read.
+    Changed,
+    /// The request must have more cells here than a bucket holds.
+    Full,
+    /// The host's shared data failed.
+    Failed,
+}
+
 /// What a key holds.
 #[derive(Debug)]
 pub(super) enum Content {
@@ -91,7 +102,7 @@ impl Slot {
         }
     }
 
-    /// Writes those of its cells that differ between `before` and `after`.
+    /// Writes those of its cells that differ between `before` and `after`, all or none.
     pub(super) fn write(
         &self,
         engine: &Engine,
@@ -99,7 +110,7 @@ impl Slot {
         before: &[Cell],
         after: &[Cell],
         counters: &Counters,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unwritten> {
         let changed = |index: &usize| before.get(*index) != after.get(*index);
         if !self.cells().any(|index| changed(&index)) {
             return Ok(());
@@ -107,21 +118,24 @@ impl Slot {
         match &self.content {
             Content::Own(_) => {
                 let cell = self.cells.first().and_then(|(index, _)| after.get(*index)).copied().unwrap_or_default();
-                host::set_shared(&self.key, &own_bytes(cell), self.cas)
+                self.set(&own_bytes(cell))
             }
             Content::Shared { bucket, .. } => {
+                let asked = |(fingerprint, rule_id)| {
+                    let mut own = self.cells.iter().filter(|(_, own)| *own == fingerprint);
+                    let cell =
+                        own.find_map(|(index, _)| acquire.cells.get(*index).filter(|cell| cell.rule_id == rule_id));
+                    cell.map(|cell| cell.must)
+                };
                 let mut next = bucket.clone();
                 let mut given_up = GivenUp::default();
                 for (index, fingerprint) in self.cells.iter().filter(|(index, _)| changed(index)) {
                     let (Some(request), Some(cell)) = (acquire.cells.get(*index), after.get(*index)) else { continue };
-                    if !next.put(*fingerprint, request.rule_id, *cell) {
-                        let more = next.make_room(1, *fingerprint, acquire.now, |id| engine.limit_by_id(id));
-                        given_up.idle = given_up.idle.saturating_add(more.idle);
-                        given_up.limiting = given_up.limiting.saturating_add(more.limiting);
-                        next.put(*fingerprint, request.rule_id, *cell);
-                    }
+                    let entry = (*fingerprint, request.rule_id, *cell);
+                    let more = next.store(entry, asked, acquire.now, |id| engine.limit_by_id(id));
+                    given_up.add(more.ok_or(Unwritten::Full)?);
                 }
-                host::set_shared(&self.key, &next.bytes(), self.cas)?;
+                self.set(&next.bytes())?;
                 count_growth(bucket, &next, counters);
                 counters.count_given_up(given_up);
                 Ok(())
@@ -134,11 +148,12 @@ impl Slot {
         &mut self,
         acquire: &Acquire,
         refund: impl Fn(usize, Cell) -> Option<Cell>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unwritten> {
         match &mut self.content {
             Content::Own(cell) => {
                 let Some(less) = self.cells.first().and_then(|(index, _)| refund(*index, *cell)) else { return Ok(()) };
-                host::set_shared(&self.key, &own_bytes(less), self.cas)
+                let bytes = own_bytes(less);
+                self.set(&bytes)
             }
             Content::Shared { bucket, .. } => {
                 for (index, fingerprint) in &self.cells {
@@ -148,9 +163,17 @@ impl Slot {
                     // it, it stays given up.
                     bucket.put(*fingerprint, request.rule_id, less);
                 }
-                host::set_shared(&self.key, &bucket.bytes(), self.cas)
+                let bytes = bucket.bytes();
+                self.set(&bytes)
             }
         }
+    }
+
+    fn set(&self, bytes: &[u8]) -> Result<(), Unwritten> {
+        host::set_shared(&self.key, bytes, self.cas).map_err(|status| match status {
+            Status::CAS_MISMATCH => Unwritten::Changed,
+            _ => Unwritten::Failed,
+        })
     }
 }
 
