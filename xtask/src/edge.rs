@@ -238,7 +238,8 @@ fn install(tests: &Path, folder: &Path, tarball: &Path, if_missing: IfMissing) -
     }
     copy(tests, folder)?;
     let tarball = tarball.to_str().context("the path is no text")?;
-    npm(&["install", "--no-save", "--no-package-lock", "--prefer-offline", tarball]).context("installing the package")
+    // With the lock in force: without it npm would change what the lock pins.
+    npm(&["install", "--no-save", "--prefer-offline", tarball]).context("installing the package")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
