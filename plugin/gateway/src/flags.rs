@@ -1,11 +1,13 @@
 //! The command line: every flag, its environment variable, its bounds, and the checks across flags.
 //! Not here: what a Redis URL may say (`redis_url`) and which commands may be allowed (`commands`).
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 use crate::commands::CommandList;
 use crate::guard::Tokens;
@@ -38,7 +40,7 @@ pub struct Flags {
     pub listen: SocketAddr,
 
     /// Bearer token that every command must bring; at least 16 characters
-    #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
     /// File with bearer tokens, one a line; any of them is accepted
@@ -81,6 +83,11 @@ pub struct Flags {
     #[arg(long, value_name = "N", env = "TIDEGATE_MAX_BODY_BYTES", default_value_t = 1_048_576,
           value_parser = clap::value_parser!(u32).range(1_024..=67_108_864))]
     pub max_body_bytes: u32,
+
+    /// Bytes of request bodies held at once; beyond it requests are answered 503
+    #[arg(long, value_name = "N", env = "TIDEGATE_MAX_BODY_MEMORY", default_value_t = 67_108_864,
+          value_parser = clap::value_parser!(u32).range(1_024..))]
+    pub max_body_memory: u32,
 
     /// Requests worked on at once; more are answered 503
     #[arg(long, value_name = "N", env = "TIDEGATE_MAX_IN_FLIGHT", default_value_t = 4_096,
@@ -155,6 +162,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
+    /// Bytes of request bodies held at once.
+    pub max_body_memory: usize,
     /// Requests worked on at once.
     pub max_in_flight: usize,
     /// Open HTTP connections.
@@ -168,6 +177,22 @@ pub struct Settings {
 }
 
 impl Flags {
+    /// Reads a command line and the environment. Of a token and a file of tokens, the one on the command line wins.
+    ///
+    /// # Errors
+    /// What clap says of the first mistake, or the text of `--help`.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        let mut flags = Self::from_arg_matches(&matches)?;
+        let typed = |flag| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        match (typed("token"), typed("token_file")) {
+            (true, false) => flags.token_file = None,
+            (false, true) => flags.token = None,
+            _ => {}
+        }
+        Ok(flags)
+    }
+
     /// Checks the flags against each other and reads the files they name.
     ///
     /// # Errors
@@ -198,6 +223,12 @@ impl Flags {
                     .to_owned(),
             );
         }
+        if self.max_body_memory < self.max_body_bytes {
+            return Err(format!(
+                "--max-body-memory {}: smaller than one body may be; at least --max-body-bytes, {}, is needed",
+                self.max_body_memory, self.max_body_bytes
+            ));
+        }
         let mut warnings = Vec::new();
         if !on_loopback && server_tls.is_none() {
             warnings.push(format!(
@@ -216,6 +247,7 @@ impl Flags {
             connections: usize::from(self.connections),
             timeout: Duration::from_millis(self.timeout_ms),
             max_body_bytes: self.max_body_bytes as usize,
+            max_body_memory: self.max_body_memory as usize,
             max_in_flight: self.max_in_flight as usize,
             max_connections: self.max_connections as usize,
             max_pipeline: self.max_pipeline as usize,
@@ -236,7 +268,7 @@ mod tests {
 
     fn settled(arguments: &[&str]) -> Result<Settings, String> {
         let all = ["tidegate-gateway", "--redis", "redis://localhost"].iter().chain(arguments);
-        Flags::try_parse_from(all).map_err(|error| error.to_string())?.settled()
+        Flags::read(all).map_err(|error| error.to_string())?.settled()
     }
 
     #[test]
@@ -256,13 +288,15 @@ mod tests {
         assert!(settled(&["--redis-ca", "/dev/null"]).err().expect("refused").contains("does not use TLS"));
         assert!(settled(&["--tls-cert", "/dev/null"]).is_err());
         assert!(settled(&["--connections", "0"]).is_err());
+        let both = ["--token", "0123456789abcdef", "--token-file", "/dev/null"];
+        assert!(settled(&both).err().expect("refused").contains("one of the two"));
+        assert!(settled(&["--max-body-memory", "1048575"]).err().expect("refused").contains("--max-body-bytes"));
         assert!(settled(&["--token", "short"]).err().expect("refused").contains("at least 16"));
         assert!(settled(&["--allow-command", "SELECT"]).err().expect("refused").contains("never passes"));
     }
 
     #[test]
     fn every_flag_has_an_environment_variable() {
-        use clap::CommandFactory as _;
         for argument in Flags::command().get_arguments().filter(|argument| argument.get_long() != Some("help")) {
             let Some(long) = argument.get_long().filter(|long| *long != "version") else { continue };
             let expected = format!("TIDEGATE_{}", long.replace('-', "_").to_uppercase());

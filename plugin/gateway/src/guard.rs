@@ -31,7 +31,8 @@ impl Tokens {
     /// What is wrong with the flag or the file; never the token.
     pub fn read(token: Option<String>, file: Option<&Path>) -> Result<Self, String> {
         let (source, tokens) = match (token, file) {
-            (Some(token), _) => ("--token".to_owned(), vec![token]),
+            (Some(_), Some(_)) => return Err("--token and --token-file: give one of the two".to_owned()),
+            (Some(token), None) => ("--token".to_owned(), vec![token]),
             (None, Some(path)) => {
                 let source = format!("--token-file {}", path.display());
                 let text = std::fs::read_to_string(path).map_err(|error| format!("{source}: {error}"))?;

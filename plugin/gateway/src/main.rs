@@ -4,18 +4,18 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser as _;
 use tidegate_gateway::flags::{Flags, Settings};
 use tidegate_gateway::listen::Listener;
 use tidegate_gateway::threads::Threads;
 use tidegate_gateway::{listen, log, threads, tls};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Exit status for flags that make no sense, as clap's own; a Redis that rejects us is 1.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = Flags::read(std::env::args_os()).unwrap_or_else(|mistake| mistake.exit());
     log::start(flags.log_level, flags.log_format);
     tls::install_provider();
     let settings = match flags.settled() {
@@ -30,7 +30,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %error, "stopped");
-            eprintln!("tidegate-gateway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -45,14 +44,23 @@ async fn serve(settings: Arc<Settings>) -> Result<(), String> {
     let listener = Listener::bind(&settings).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot watch SIGTERM: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot watch SIGINT: {error}"))?;
-    let stop = async move {
+    let mut signalled = async || {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is in flight"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     };
+    let stop = async { tracing::info!("{}: finishing what is in flight", signalled().await) };
     listener.accept_for(threads.doors(), stop).await;
-    threads.finish();
-    tracing::info!("stopped");
+    let (tell, finished) = oneshot::channel();
+    std::thread::spawn(move || {
+        threads.finish();
+        // Nobody listens after a second signal.
+        let _ = tell.send(());
+    });
+    tokio::select! {
+        _ = finished => tracing::info!("stopped"),
+        signal = signalled() => tracing::warn!("{signal} again: stopped at once"),
+    }
     Ok(())
 }

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
@@ -16,6 +18,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::set::{Role, Set, greet};
+use crate::failure::is_rejection;
 use crate::flags::Settings;
 use crate::redis_url::{Address, Credentials, Layout, Target};
 
@@ -72,21 +75,31 @@ impl Opener {
                 self.to_server(&self.client(address, &self.target.credentials)?, Role::Any).await
             }
             Layout::Sentinel { sentinels, master } => self.to_master(sentinels, master).await,
-            Layout::Cluster(nodes) => {
-                let client = self.cluster_client(nodes)?;
-                let opening = (0..self.connections).map(|_| client.get_async_connection());
-                let connections = join_all(opening).await.into_iter().collect::<RedisResult<Vec<_>>>()?;
-                Ok(Set::of_cluster(connections).await)
-            }
+            Layout::Cluster(nodes) => match self.to_cluster(nodes).await {
+                Ok(set) => Ok(set),
+                Err(error) => Err(self.rejection(nodes).await.unwrap_or(error)),
+            },
         }
     }
 
+    async fn to_cluster(&self, nodes: &[Address]) -> RedisResult<Set> {
+        let client = self.cluster_client(nodes)?;
+        let opening = (0..self.connections).map(|_| client.get_async_connection());
+        let connections = join_all(opening).await.into_iter().collect::<RedisResult<Vec<_>>>()?;
+        Ok(Set::of_cluster(connections).await)
+    }
+
+    /// What a node says where it turns our credentials down: the library has only a text for that.
+    async fn rejection(&self, nodes: &[Address]) -> Option<RedisError> {
+        let asking = nodes.iter().map(|node| async {
+            let client = self.client(node, &self.target.credentials)?;
+            timeout(NODE_TIMEOUT, to_one(&client, Role::Any)).await.map_err(|_| timed_out())?
+        });
+        join_all(asking).await.into_iter().filter_map(Result::err).find(is_rejection)
+    }
+
     async fn to_server(&self, client: &Client, role: Role) -> RedisResult<Set> {
-        let one = || async {
-            let connection = Connection::Single(connect(client, CONNECT_TIMEOUT).await?);
-            greet(connection.clone(), role).await.map(|()| connection)
-        };
-        let opening = join_all((0..self.connections).map(|_| one()));
+        let opening = join_all((0..self.connections).map(|_| to_one(client, role)));
         let opened = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| timed_out())?;
         Ok(Set::of_server(opened.into_iter().collect::<RedisResult<Vec<_>>>()?, role))
     }
@@ -94,12 +107,19 @@ impl Opener {
     /// Asks all Sentinels, and takes the address most of them name, if the server there agrees that it is the master. So a
     /// Sentinel that was cut off, or an old master that came back and has not been told yet, is not believed.
     async fn to_master(&self, sentinels: &[Address], name: &str) -> RedisResult<Set> {
-        let answers = join_all(sentinels.iter().map(|sentinel| self.ask(sentinel, name))).await;
+        let mut answers: FuturesUnordered<_> = sentinels.iter().map(|sentinel| self.ask(sentinel, name)).collect();
         let mut votes: HashMap<Address, usize> = HashMap::new();
         let mut failure = None;
-        for answer in answers {
+        while let Some(answer) = answers.next().await {
             match answer {
-                Ok(address) => *votes.entry(address).or_default() += 1,
+                Ok(address) => {
+                    let count = votes.entry(address).or_default();
+                    *count += 1;
+                    // The others cannot outvote it: no need to wait for one that hangs.
+                    if *count * 2 > sentinels.len() {
+                        break;
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -183,6 +203,12 @@ async fn connect(client: &Client, within: Duration) -> RedisResult<MultiplexedCo
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// A connection on which somebody answered.
+async fn to_one(client: &Client, role: Role) -> RedisResult<Connection> {
+    let connection = Connection::Single(connect(client, CONNECT_TIMEOUT).await?);
+    greet(connection.clone(), role).await.map(|()| connection)
 }
 
 fn timed_out() -> RedisError {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::http::Gateway;
 use crate::process::{free_port, wait_for};
-use crate::servers::{Redis, ask};
+use crate::servers::{Cluster, Redis, ask};
 use crate::skip;
 
 #[test]
@@ -40,6 +40,73 @@ fn a_wrong_password_stops_the_start() {
         assert_eq!(status, Some(1), "{log}");
         assert!(log.to_lowercase().contains("authentication failed"), "{log}");
         assert!(!log.contains("wrong"), "{log}");
+    }
+}
+
+#[test]
+fn no_password_where_one_is_asked_for_stops_the_start() {
+    if !skip::has("no password", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start_unchecked(free_port(), &["--requirepass", "pass-word"]);
+    let (status, log) = Gateway::run(&redis.url(), &[]);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("NOAUTH") && !log.contains("listening"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with('{')), "with --log-format json every line is JSON: {log}");
+}
+
+#[test]
+fn a_wrong_password_stops_the_start_at_a_cluster_too() {
+    if !skip::has("wrong password, Cluster", &["redis-server", "redis-cli"]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    for node in &cluster.nodes {
+        node.ask(&["ACL", "SETUSER", "app", "on", ">right", "~*", "+@all"]);
+    }
+    let at = |login: &str| cluster.url().replace("://", &format!("://{login}@"));
+    let (status, log) = Gateway::run(&at("app:wrong"), &[]);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.to_lowercase().contains("authentication failed") && !log.contains("wrong"), "{log}");
+    assert_eq!(Gateway::start(&at("app:right"), &[]).call(&json!(["PING"])).0, 200);
+    for node in &cluster.nodes {
+        node.ask(&["ACL", "SETUSER", "default", "off"]);
+    }
+    let (status, log) = Gateway::run(&cluster.url(), &[]);
+    assert_eq!(status, Some(1), "{log}");
+}
+
+#[test]
+fn the_users_of_the_examples_may_call_what_the_gateway_calls() {
+    if !skip::has("users of the examples", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    for (name, key) in [("tidegate", "tg1:{a}"), ("ratelimit", "@upstash/ratelimit:a")] {
+        redis.set_examples_user(name);
+        let own: &[&[&str]] = &[
+            &["PING"],
+            &["ROLE"],
+            &["CLUSTER", "SLOTS"],
+            &["ASKING"],
+            &["SELECT", "1"],
+            &["MULTI"],
+            &["EXEC"],
+            &["SCRIPT", "LOAD", "return 1"],
+            &["EVALSHA", "00", "1", key],
+            &["EVAL", "return 1", "1", key],
+            &["TIME"],
+            &["GET", key],
+            &["SET", key, "1", "PX", "5"],
+        ];
+        for command in own {
+            assert_eq!(redis.dry_run(name, command), "OK", "{name} {command:?}");
+        }
+        let others: &[&[&str]] =
+            &[&["FLUSHALL"], &["CONFIG", "GET", "*"], &["KEYS", "*"], &["GET", "other"], &["SHUTDOWN"]];
+        for command in others {
+            assert_ne!(redis.dry_run(name, command), "OK", "{name} {command:?}");
+        }
     }
 }
 

@@ -46,14 +46,24 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Gives it the user of the examples and no other that may log in; that user's URL.
-    pub(crate) fn with_examples_user(&self) -> String {
+    /// Gives it this user of the examples; their password.
+    pub(crate) fn set_examples_user(&self, name: &str) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/redis/acl.conf");
         let text = std::fs::read_to_string(path).unwrap();
-        let line = text.lines().find(|line| line.starts_with("user tidegate ")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("user {name} "))).unwrap();
         let words: Vec<&str> = line.split_whitespace().skip(2).collect();
-        let password = words.iter().find_map(|word| word.strip_prefix('>')).unwrap();
-        self.ask(&[&["ACL", "SETUSER", "tidegate"], &words[..]].concat());
+        self.ask(&[&["ACL", "SETUSER", name], &words[..]].concat());
+        words.iter().find_map(|word| word.strip_prefix('>')).unwrap().to_owned()
+    }
+
+    /// What the server would say to `command` from this user; OK where it may.
+    pub(crate) fn dry_run(&self, user: &str, command: &[&str]) -> String {
+        text(&self.ask(&[&["ACL", "DRYRUN", user], command].concat()))
+    }
+
+    /// Gives it the user `tidegate` of the examples and no other that may log in; that user's URL.
+    pub(crate) fn with_examples_user(&self) -> String {
+        let password = self.set_examples_user("tidegate");
         self.ask(&["ACL", "SETUSER", "default", "off"]);
         format!("redis://tidegate:{password}@127.0.0.1:{}", self.port)
     }
