@@ -5,25 +5,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::{http1, http2};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::flags::Settings;
+use crate::stream::Patient;
 
 /// How long an HTTP/1.1 connection may take for a head, and may idle before the next one. A proxy that keeps idle
 /// connections must drop them sooner, or it will now and then write into one that closes; the examples say 60 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a caller may take nothing of its answers. Proxies read at once, and kernels hold what is on its way.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new connection may take for its first bytes or its TLS handshake.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests at once on one HTTP/2 connection: a proxy worker opens few connections and many streams.
@@ -97,39 +102,65 @@ impl Listener {
     }
 }
 
-/// Serves what arrives until no more can, then lets what is in flight finish, for at most the drain time.
+/// What a connection sees of the end of serving.
+struct Ending {
+    /// Lets requests finish.
+    watcher: Watcher,
+    /// Becomes true.
+    ends: watch::Receiver<bool>,
+}
+
+/// Comes back at the end of serving.
+async fn end_of(ends: &mut watch::Receiver<bool>) {
+    // An error says that it is over already.
+    let _ = ends.wait_for(|ends| *ends).await;
+}
+
+/// Serves what arrives until no more can, then lets what is in flight finish, for at most the drain time. Connections that
+/// have not brought a whole head yet end at once.
 pub async fn serve(mut arrivals: UnboundedReceiver<Arrival>, settings: &Settings, router: Router) {
     let graceful = GracefulShutdown::new();
     let tls = settings.server_tls.clone().map(TlsAcceptor::from);
+    let (end, ends) = watch::channel(false);
     while let Some(Arrival { stream, place }) = arrivals.recv().await {
         // It is non-blocking already; an error would say that it is gone.
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let (watcher, router, tls) = (graceful.watcher(), router.clone(), tls.clone());
+        let ending = Ending { watcher: graceful.watcher(), ends: ends.clone() };
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
             let _place = place;
-            start(stream, tls, router, watcher).await;
+            start(stream, tls, router, ending).await;
         });
     }
+    end.send_replace(true);
     if timeout(settings.drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still in flight at the end of the drain time");
+        tracing::warn!("connections were still open at the end of the drain time");
     }
 }
 
-async fn start(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, watcher: Watcher) {
+async fn start(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, mut ending: Ending) {
     // Answers are small and whole: waiting to fill a segment would only delay them. An error leaves them slower.
     let _ = stream.set_nodelay(true);
     match tls {
         None => {
-            if let Ok(Some(version)) = timeout(START_TIMEOUT, version_of(&stream)).await {
-                speak(stream, version, router, watcher).await;
+            if let Some(Some(version)) = begun(version_of(&stream), &mut ending.ends).await {
+                speak(stream, version, router, ending).await;
             }
         }
         Some(acceptor) => {
-            if let Ok(Ok(stream)) = timeout(START_TIMEOUT, acceptor.accept(stream)).await {
+            if let Some(Ok(stream)) = begun(acceptor.accept(stream), &mut ending.ends).await {
                 let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                speak(stream, if is_h2 { Version::Http2 } else { Version::Http1 }, router, watcher).await;
+                speak(stream, if is_h2 { Version::Http2 } else { Version::Http1 }, router, ending).await;
             }
         }
+    }
+}
+
+/// What the beginning of a connection came to; nothing where it takes too long or serving ends.
+async fn begun<T>(beginning: impl Future<Output = T>, ends: &mut watch::Receiver<bool>) -> Option<T> {
+    tokio::select! {
+        begun = timeout(START_TIMEOUT, beginning) => begun.ok(),
+        () = end_of(ends) => None,
     }
 }
 
@@ -157,12 +188,25 @@ async fn version_of(stream: &TcpStream) -> Option<Version> {
     }
 }
 
-async fn speak<S>(stream: S, version: Version, router: Router, watcher: Watcher)
+async fn speak<S>(stream: S, version: Version, router: Router, ending: Ending)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = TokioIo::new(stream);
+    let stream = TokioIo::new(Patient::new(stream, WRITE_TIMEOUT));
+    let has_head = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&has_head);
     let router = TowerToHyperService::new(router);
+    let router = service_fn(move |request| {
+        seen.store(true, Relaxed);
+        router.call(request)
+    });
+    let Ending { watcher, mut ends } = ending;
+    let ended_early = async move {
+        end_of(&mut ends).await;
+        if has_head.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     // What goes wrong on a connection is the caller's affair: a reset, half a head.
     match version {
         Version::Http1 => {
@@ -171,7 +215,10 @@ where
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MOST_HEAD_BYTES as usize)
                 .serve_connection(stream, router);
-            let _ = watcher.watch(connection).await;
+            tokio::select! {
+                _ = watcher.watch(connection) => {}
+                () = ended_early => {}
+            }
         }
         Version::Http2 => {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -180,7 +227,10 @@ where
                 .max_concurrent_streams(MOST_STREAMS)
                 .max_header_list_size(MOST_HEAD_BYTES)
                 .serve_connection(stream, router);
-            let _ = watcher.watch(connection).await;
+            tokio::select! {
+                _ = watcher.watch(connection) => {}
+                () = ended_early => {}
+            }
         }
     }
 }
