@@ -209,13 +209,23 @@ fn judge_script(command: &Command<'_>) -> Result<Passed, Failure> {
     }
 }
 
-/// `XREAD BLOCK` holds the connection; after STREAMS come keys, one of which may be called `block`.
+/// `XREAD BLOCK` holds the connection. Read word for word as Redis does, since names of groups, consumers and, after
+/// STREAMS, keys may be anything: `streams` and `block` too.
 fn waits(name: &str, command: &Command<'_>) -> bool {
-    matches!(name, "XREAD" | "XREADGROUP")
-        && command
-            .arguments()
-            .take_while(|argument| !argument.eq_ignore_ascii_case(b"STREAMS"))
-            .any(|argument| argument.eq_ignore_ascii_case(b"BLOCK"))
+    if !matches!(name, "XREAD" | "XREADGROUP") {
+        return false;
+    }
+    let mut words = command.arguments();
+    while let Some(word) = words.next() {
+        match word.to_ascii_uppercase().as_slice() {
+            b"BLOCK" => return true,
+            b"STREAMS" => return false,
+            // Its group and its consumer.
+            b"GROUP" => drop(words.nth(1)),
+            _ => {}
+        }
+    }
+    false
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -277,6 +287,12 @@ mod tests {
         assert_eq!(judge(&list, &["LPUSH", "k", "v"]), Ok(Passed::Plain));
         assert_eq!(judge(&list, &["XREAD", "STREAMS", "block", "0"]), Ok(Passed::Plain));
         assert!(judge(&list, &["XREAD", "block", "0", "STREAMS", "s", "$"]).is_err());
+        let list = CommandList::new(&["XREADGROUP".to_owned()], false).unwrap();
+        for (group, consumer) in [("g", "c"), ("streams", "c"), ("g", "STREAMS"), ("group", "streams")] {
+            let read = ["XREADGROUP", "group", group, consumer, "COUNT", "1", "BLOCK", "0", "STREAMS", "s", ">"];
+            assert!(judge(&list, &read).is_err(), "{group} {consumer}");
+        }
+        assert!(judge(&list, &["XREADGROUP", "GROUP", "block", "BLOCK", "STREAMS", "block", ">"]).is_ok());
         assert!(CommandList::new(&["FCALL".to_owned()], false).is_err());
         assert!(CommandList::new(&["FCALL".to_owned()], true).is_ok());
         assert!(CommandList::new(&["A B".to_owned()], true).is_err());

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use axum::http::StatusCode;
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 /// Why a request was not answered with a result. `Clone`, since one failure may answer several commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +21,18 @@ pub enum Failure {
     TokenInUrl,
     /// What a browser would send.
     FromBrowser(&'static str),
-    /// A method other than HEAD, GET, POST, PUT.
-    Method,
+    /// A method that the path does not have; those that it has.
+    Method(&'static str),
     /// The body did not arrive in time.
     SlowBody,
     /// The body is above `--max-body-bytes`.
     LargeBody,
-    /// `--max-in-flight` requests are being worked on.
+    /// `--max-in-flight` requests are being worked on, or their bodies take `--max-body-memory`.
     Busy,
     /// No connection to Redis.
     Unreachable,
+    /// A reply that is not in Redis's protocol, or nests deeper than the client library reads. It ends the connection.
+    Unreadable,
     /// Redis did not answer within `--timeout-ms`. What was sent may still be carried out.
     TimedOut,
 }
@@ -42,9 +44,10 @@ impl Failure {
             Self::Malformed(_) | Self::NotAllowed(_) | Self::Store(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::TokenInUrl => StatusCode::UNAUTHORIZED,
             Self::FromBrowser(_) => StatusCode::FORBIDDEN,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unreadable => StatusCode::BAD_GATEWAY,
             Self::Busy | Self::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -61,11 +64,14 @@ impl Failure {
                 Cow::Borrowed("Unauthorized: a token in the URL ends up in logs; send `Authorization: Bearer`")
             }
             Self::FromBrowser(why) => Cow::Owned(format!("Forbidden: {why}")),
-            Self::Method => Cow::Borrowed("ERR method not allowed; use HEAD, GET, POST or PUT"),
+            Self::Method(allowed) => Cow::Owned(format!("ERR method not allowed; use one of {allowed}")),
             Self::SlowBody => Cow::Borrowed("ERR the body did not arrive in time"),
             Self::LargeBody => Cow::Borrowed("ERR the body is larger than this gateway takes"),
             Self::Busy => Cow::Borrowed("OVERLOADED this gateway works on as many requests as it may"),
             Self::Unreachable => Cow::Borrowed("UNREACHABLE no connection to Redis"),
+            Self::Unreadable => {
+                Cow::Borrowed("UNREADABLE the reply of Redis nests deeper than 100 arrays, or is none; it may have run")
+            }
             Self::TimedOut => Cow::Borrowed("TIMEOUT Redis did not answer in time"),
         }
     }
@@ -78,11 +84,12 @@ impl Failure {
             Self::Store(_) => "store_error",
             Self::Unauthorized | Self::TokenInUrl => "unauthorized",
             Self::FromBrowser(_) => "forbidden",
-            Self::Method => "method",
+            Self::Method(_) => "method",
             Self::SlowBody => "slow_body",
             Self::LargeBody => "large_body",
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::Unreadable => "unreadable",
             Self::TimedOut => "timed_out",
         }
     }
@@ -107,6 +114,7 @@ impl From<RedisError> for Failure {
             // A transaction with a command that could not be queued: Redis's own text, and which command it was.
             (Some("EXECABORT"), _) => Self::Store(aborted(error)),
             (Some(code), _) => Self::Store(wire_text(code, error.detail())),
+            (None, ErrorKind::Parse) => Self::Unreadable,
             (None, _) if error.is_timeout() => Self::TimedOut,
             _ => Self::Unreachable,
         }
@@ -124,6 +132,19 @@ fn aborted(error: RedisError) -> String {
 /// Whether Redis turned our credentials down: waiting will not help, an operator must act.
 pub fn is_rejection(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// Whether a replica refused to write: what was asked has changed nothing. A transaction says so of the command that it
+/// could not queue.
+pub fn is_read_only(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => true,
+        ErrorKind::Server(ServerErrorKind::ExecAbort) => {
+            let causes = error.clone().into_server_errors();
+            causes.is_some_and(|causes| causes.iter().any(|(_, cause)| cause.code() == "READONLY"))
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]

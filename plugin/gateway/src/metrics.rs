@@ -8,9 +8,10 @@ use std::time::Duration;
 /// Upper bounds of the latency histogram in microseconds: from what a local Redis takes to the longest timeout.
 const BUCKETS: [u64; 12] = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 300_000, 1_000_000];
 
-/// How a request ended; the labels of `tidegate_gateway_requests_total`. All but `ok` are `Failure::label`s.
-const RESULTS: [&str; 12] = [
+/// How a request ended; the labels of `tidegate_gateway_requests_total`. All but the first two are `Failure::label`s.
+const RESULTS: [&str; 14] = [
     "ok",
+    ABANDONED,
     "malformed",
     "not_allowed",
     "store_error",
@@ -21,8 +22,12 @@ const RESULTS: [&str; 12] = [
     "large_body",
     "busy",
     "unreachable",
+    "unreadable",
     "timed_out",
 ];
+
+/// The label of a request whose caller left before its answer.
+pub const ABANDONED: &str = "abandoned";
 
 /// All of the process's numbers. Relaxed ordering throughout: each stands alone.
 #[derive(Default)]
@@ -52,7 +57,7 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// Counts one request. `label` is `"ok"` or a `Failure::label`; `took` only counts where Redis was asked.
+    /// Counts one request. `label` is one of `RESULTS`; `took` only counts where Redis was asked.
     pub fn count(&self, label: &str, took: Option<Duration>) {
         if let Some(counter) = RESULTS.iter().position(|known| *known == label).and_then(|at| self.results.get(at)) {
             counter.fetch_add(1, Relaxed);
@@ -127,11 +132,12 @@ mod tests {
             Failure::Unauthorized,
             Failure::TokenInUrl,
             Failure::FromBrowser(""),
-            Failure::Method,
+            Failure::Method(""),
             Failure::SlowBody,
             Failure::LargeBody,
             Failure::Busy,
             Failure::Unreachable,
+            Failure::Unreadable,
             Failure::TimedOut,
         ] {
             assert!(RESULTS.contains(&failure.label()), "{}", failure.label());

@@ -100,9 +100,46 @@ fn string(index: usize, raw: &str) -> Result<Cow<'_, [u8]>, Failure> {
     let inside = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match inside {
         Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside.as_bytes())),
-        _ => serde_json::from_str::<String>(raw)
-            .map(|text| Cow::Owned(text.into_bytes()))
+        _ => serde_json::from_str::<Unescaped>(raw)
+            .map(|text| Cow::Owned(text.0))
             .map_err(|_| Failure::Malformed(format!("part {index} of the command has a broken escape"))),
+    }
+}
+
+/// A JSON string as UTF-8. Half a surrogate pair, which `JSON.stringify` writes as `\ud800`, becomes U+FFFD, as in every
+/// encoder that JavaScript has.
+struct Unescaped(Vec<u8>);
+
+impl<'de> serde::Deserialize<'de> for Unescaped {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_byte_buf(UnescapedVisitor)
+    }
+}
+
+struct UnescapedVisitor;
+
+impl serde::de::Visitor<'_> for UnescapedVisitor {
+    type Value = Unescaped;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a string")
+    }
+
+    /// Asked for bytes, the parser gives half a pair as the three bytes that it would have in UTF-8, were it allowed there:
+    /// ED and then A0 to BF, which nothing else has.
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Unescaped, E> {
+        let mut text = Vec::with_capacity(bytes.len());
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            if let (0xed, [0xa0..=0xbf, _, beyond @ ..]) = (first, after) {
+                text.extend_from_slice("\u{fffd}".as_bytes());
+                rest = beyond;
+            } else {
+                text.push(*first);
+                rest = after;
+            }
+        }
+        Ok(Unescaped(text))
     }
 }
 
@@ -166,7 +203,7 @@ mod tests {
             (&br#"["GET",null]"#[..], "part 1 of the command is null"),
             (br#"["GET",["a"]]"#, "is an array"),
             (br#"["GET",{}]"#, "is an object"),
-            (br#"["GET","\ud800"]"#, "broken escape"),
+            (br#"["GET","\ud80"]"#, "line 1"),
             (br#"{"a":1}"#, "line 1, column 0"),
             (br#"["GET""#, "line 1, column 6"),
             (b"", "line 1, column 0"),
@@ -179,6 +216,14 @@ mod tests {
         assert!(batch(br#"["GET","a"]"#, 10).is_err());
         assert!(batch(br#"[["PING"],["PING"]]"#, 1).is_err());
         assert_eq!(batch(br#"[["PING"],["GET","a"]]"#, 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_a_replacement_character() {
+        let command =
+            single(br#"["GET","a\ud800b\udc00","\ud83d\ude00","\ud800\ud83d\ude00","\ud7ff\u00ed"]"#).unwrap();
+        assert_eq!(parts(&command), ["GET", "a\u{fffd}b\u{fffd}", "\u{1f600}", "\u{fffd}\u{1f600}", "\u{d7ff}\u{ed}"]);
+        assert!(command.arguments_from(0).all(|part| std::str::from_utf8(part).is_ok()));
     }
 
     #[test]

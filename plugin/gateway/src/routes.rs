@@ -4,24 +4,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::routing::get;
-use axum::{Router, body};
-use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
+use crate::body::{self, Held};
 use crate::failure::Failure;
 use crate::flags::Settings;
 use crate::guard;
-use crate::metrics::Gauges;
+use crate::metrics::{ABANDONED, Gauges, Metrics};
 use crate::reply::{self, Encoding};
 use crate::request;
 use crate::store::{Prepared, Store, prepare};
 
-/// Longest wait for a body once its head is there. A proxy sends both at once; a slow sender must not hold a place.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one sign of life of Redis answers for all who ask at `/healthz`: anybody may, as often as they like.
+const HEALTH_SHARED: Duration = Duration::from_millis(100);
+/// Methods of a command.
+const COMMAND_METHODS: &str = "HEAD, GET, POST, PUT";
+/// Methods of `/healthz` and `/metrics`.
+const READ_METHODS: &str = "HEAD, GET";
 /// Upstash's token for reading one's own writes; echoed so that its clients send it back, which costs them nothing.
 const SYNC_TOKEN: &str = "upstash-sync-token";
 /// Longer ones are not ours to carry around.
@@ -33,12 +37,31 @@ pub struct Gateway {
     store: Store,
     /// Requests that may be worked on; all threads share them.
     places: Arc<Semaphore>,
+    /// Bytes of bodies that may be held; all threads share them, too.
+    room: Arc<Semaphore>,
+    /// The last sign of life, when it was asked for and what came.
+    health: Mutex<Option<(Instant, Result<(), Failure>)>>,
 }
 
 impl Gateway {
-    /// The gateway that these settings describe, in front of `store`. `places` has `max_in_flight` permits in all.
-    pub fn new(settings: Arc<Settings>, store: Store, places: Arc<Semaphore>) -> Self {
-        Self { settings, store, places }
+    /// The gateway that these settings describe, in front of `store`. `places` has `max_in_flight` permits in all, and `room`
+    /// `max_body_memory`.
+    pub fn new(settings: Arc<Settings>, store: Store, places: Arc<Semaphore>, room: Arc<Semaphore>) -> Self {
+        Self { settings, store, places, room, health: Mutex::new(None) }
+    }
+
+    /// Whether Redis answers. Those who ask while somebody does wait for the same answer.
+    async fn health(&self) -> Result<(), Failure> {
+        let mut last = self.health.lock().await;
+        match &*last {
+            Some((asked, found)) if asked.elapsed() < HEALTH_SHARED => found.clone(),
+            _ => {
+                let asked = Instant::now();
+                let found = self.store.ping().await;
+                *last = Some((asked, found.clone()));
+                found
+            }
+        }
     }
 }
 
@@ -64,14 +87,23 @@ impl Endpoint {
 
 /// The routes. Everything that is not `/healthz` or `/metrics` is a command.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).fallback(command).with_state(gateway)
+    Router::new()
+        .route("/healthz", get(healthz).fallback(only_read))
+        .route("/metrics", get(metrics).fallback(only_read))
+        .fallback(command)
+        .with_state(gateway)
+}
+
+async fn only_read(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let judged = guard::judge_open(&gateway.settings.tokens, &uri, &headers);
+    refused(&judged.err().unwrap_or(Failure::Method(READ_METHODS)))
 }
 
 async fn healthz(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     if let Err(failure) = guard::judge_open(&gateway.settings.tokens, &uri, &headers) {
         return refused(&failure);
     }
-    match gateway.store.ping().await {
+    match gateway.health().await {
         Ok(()) => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         Err(failure) => {
             let text = format!("{}\n", failure.text());
@@ -93,19 +125,31 @@ async fn metrics(State(gateway): State<Arc<Gateway>>, uri: Uri, headers: HeaderM
 }
 
 async fn command(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
-    let mut asked = None;
-    let result = gateway.work(request, &mut asked).await;
-    let took = asked.map(|since: Instant| since.elapsed());
-    match result {
+    let mut tally = Tally { metrics: gateway.store.metrics(), asked: None, label: ABANDONED };
+    match gateway.work(request, &mut tally.asked).await {
         Ok((response, label)) => {
-            gateway.store.metrics().count(label, took);
+            tally.label = label;
             response
         }
         Err(failure) => {
-            gateway.store.metrics().count(failure.label(), took);
+            tally.label = failure.label();
             tracing::debug!(result = failure.label(), "refused");
             refused(&failure)
         }
+    }
+}
+
+/// Counts a request once, however it ends: a caller that leaves drops its future half-way.
+struct Tally<'a> {
+    metrics: &'a Metrics,
+    /// When Redis was asked, if it was.
+    asked: Option<Instant>,
+    label: &'static str,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.metrics.count(self.label, self.asked.map(|since| since.elapsed()));
     }
 }
 
@@ -127,9 +171,9 @@ impl Gateway {
         let (head, sent) = request.into_parts();
         guard::judge(&self.settings.tokens, &head.uri, &head.headers)?;
         if !matches!(head.method, Method::HEAD | Method::GET | Method::POST | Method::PUT) {
-            return Err(Failure::Method);
+            return Err(Failure::Method(COMMAND_METHODS));
         }
-        let body = self.read(sent).await?;
+        let body: Held<'_> = body::read(sent, self.settings.max_body_bytes, &self.room).await?;
         let endpoint = Endpoint::of(head.uri.path());
         let sync_token = head.headers.get(SYNC_TOKEN).filter(|token| token.len() <= LONGEST_SYNC_TOKEN).cloned();
         let shape = Head { endpoint, encoding: Encoding::asked(&head.headers), sync_token };
@@ -178,19 +222,6 @@ impl Gateway {
         }
         Ok((response, label))
     }
-
-    async fn read(&self, sent: Body) -> Result<Bytes, Failure> {
-        match tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(sent, self.settings.max_body_bytes)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) if is_too_large(&error) => Err(Failure::LargeBody),
-            Ok(Err(_)) => Err(Failure::Malformed("the body broke off".to_owned())),
-            Err(_) => Err(Failure::SlowBody),
-        }
-    }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
 fn refused(failure: &Failure) -> Response<Body> {
@@ -198,8 +229,8 @@ fn refused(failure: &Failure) -> Response<Body> {
     if failure.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if failure.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("HEAD, GET, POST, PUT"));
+    if let Failure::Method(allowed) = failure {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     response
 }

@@ -17,9 +17,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 
-use crate::failure::{Failure, server_text};
+use crate::failure::{Failure, is_read_only, server_text};
 use crate::flags::Settings;
 use crate::metrics::Metrics;
 use crate::reply::Outcome;
@@ -31,6 +31,8 @@ pub use prepared::{Prepared, prepare};
 /// How many commands of one batch are under way at once in a Cluster, where each may go to another node. Up to 30,
 /// `join_all` starts them in order, which keeps the order of commands with the same key.
 const CLUSTER_BATCH: usize = 16;
+/// How often parts of a batch are sent at most: as they came, to another master, and there in full.
+const MOST_ROUNDS: usize = 3;
 
 /// A connection and the generation of its set.
 type Using = (u64, Connection);
@@ -91,7 +93,7 @@ impl Store {
     }
 
     /// Runs commands in order, not atomically. In a Cluster the order holds for commands with the same slot only. A script
-    /// that Redis had forgotten runs after the others.
+    /// that Redis had forgotten, and what a demoted master refused, runs after the others.
     ///
     /// # Errors
     /// `Unreachable` or `TimedOut` for all of them; the error of one is in its outcome.
@@ -121,15 +123,34 @@ impl Store {
         for command in commands {
             pipeline.add_command(command.in_transaction()?);
         }
-        let replies = self.bounded(self.send_all(&pipeline, commands.len() + 1, 1)).await?;
-        match replies.into_iter().next() {
-            Some(Value::Array(values)) => {
-                self.watch(&values);
-                Ok(values.into_iter().map(outcome).collect())
+        self.bounded(async {
+            let mut refused = false;
+            loop {
+                let (generation, replies) = match self.send_all(&pipeline, commands.len() + 1, 1).await {
+                    Ok(replies) => replies,
+                    // Nothing of it has run.
+                    Err((true, error)) if is_read_only(&error) && !refused => {
+                        refused = true;
+                        continue;
+                    }
+                    Err((_, error)) => return Err(error.into()),
+                };
+                let values = match replies.into_iter().next() {
+                    Some(Value::Array(values)) => values,
+                    Some(Value::ServerError(error)) => return Err(Failure::Store(server_text(&error))),
+                    _ => return Err(Failure::Unreachable),
+                };
+                // A script's refusal comes from inside; the others of its transaction, run by the same replica, wrote
+                // nothing either.
+                let is_refused = values.iter().any(is_refusal);
+                if is_refused && self.link.refused(generation) && !refused {
+                    refused = true;
+                    continue;
+                }
+                return Ok(values.into_iter().map(outcome).collect());
             }
-            Some(Value::ServerError(error)) => Err(Failure::Store(server_text(&error))),
-            _ => Err(Failure::Unreachable),
-        }
+        })
+        .await
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -154,43 +175,42 @@ impl Store {
     }
 
     async fn batch_unbounded(&self, commands: &[Prepared<'_>]) -> Result<Vec<Outcome>, Failure> {
-        let sent = self.pipeline(commands.iter().filter_map(Prepared::first)).await?;
-        let mut sent = sent.into_iter();
-        let mut outcomes: Vec<Outcome> = commands
-            .iter()
-            .map(|command| {
-                if command.is_sent() {
-                    sent.next().map_or(Err(Failure::Unreachable), outcome).map(|value| command.result(value))
-                } else {
-                    command.answer()
-                }
-            })
-            .collect();
-        let forgotten: Vec<usize> =
-            (0..).zip(&outcomes).filter(|(_, found)| is_noscript(found)).map(|(at, _)| at).collect();
-        let in_full = forgotten.iter().filter_map(|at| Some((*at, commands.get(*at)?.in_full()?)));
-        let (places, again): (Vec<usize>, Vec<Cmd>) = in_full.unzip();
-        self.metrics.scripts_resent.fetch_add(again.len() as u64, Relaxed);
-        for (place, value) in places.into_iter().zip(self.pipeline(again.into_iter()).await?) {
-            if let Some(slot) = outcomes.get_mut(place) {
-                *slot = outcome(value);
+        let mut outcomes: Vec<Outcome> = commands.iter().map(Prepared::answer).collect();
+        let mut next: Vec<(usize, Cmd)> =
+            commands.iter().enumerate().filter_map(|(at, command)| Some((at, command.first()?))).collect();
+        // Once as they came; then what was not known there; and what a demoted master refused.
+        for _ in 0..MOST_ROUNDS {
+            if next.is_empty() {
+                break;
+            }
+            let (places, round): (Vec<usize>, Vec<Cmd>) = next.into_iter().unzip();
+            let (generation, values) = self.pipeline(round).await?;
+            let will_move = values.iter().any(is_refusal) && self.link.refused(generation);
+            next = Vec::new();
+            for (at, value) in places.into_iter().zip(values) {
+                let (Some(command), Some(slot)) = (commands.get(at), outcomes.get_mut(at)) else { continue };
+                let is_refused = is_refusal(&value);
+                *slot = outcome(value).map(|value| command.result(value));
+                let again = match command.in_full().filter(|_| is_noscript(slot)) {
+                    Some(in_full) => {
+                        self.metrics.scripts_resent.fetch_add(1, Relaxed);
+                        Some(in_full)
+                    }
+                    None if is_refused && will_move => command.in_full().or_else(|| command.first()),
+                    None => None,
+                };
+                next.extend(again.map(|command| (at, command)));
             }
         }
         Ok(outcomes)
     }
 
-    /// Sends commands as one pipeline; none is no call.
-    async fn pipeline(&self, commands: impl Iterator<Item = Cmd>) -> Result<Vec<Value>, Failure> {
-        let mut pipeline = Pipeline::new();
-        commands.for_each(|command| {
+    async fn pipeline(&self, commands: Vec<Cmd>) -> Result<(u64, Vec<Value>), Failure> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
             pipeline.add_command(command);
-        });
-        if pipeline.is_empty() {
-            return Ok(Vec::new());
         }
-        let values = self.send_all(&pipeline, 0, pipeline.len()).await?;
-        self.watch(&values);
-        Ok(values)
+        self.send_all(&pipeline, 0, pipeline.len()).await.map_err(|(_, error)| error.into())
     }
 
     /// One command, and once more where a demoted master refused it: a READONLY has changed nothing.
@@ -222,25 +242,28 @@ impl Store {
         })
     }
 
-    async fn send_all(&self, pipeline: &Pipeline, skip: usize, count: usize) -> Result<Vec<Value>, Failure> {
-        let (generation, mut connection) = self.connection().await?;
+    /// The replies and the generation of the set that gave them; or the error, and whether another set will take over.
+    async fn send_all(
+        &self,
+        pipeline: &Pipeline,
+        skip: usize,
+        count: usize,
+    ) -> Result<(u64, Vec<Value>), (bool, RedisError)> {
+        let (generation, mut connection) = self.link.connection().await.map_err(|lost| (false, lost.into()))?;
         self.metrics.commands.fetch_add(pipeline.len() as u64, Relaxed);
-        connection.send_all(pipeline, skip, count).await.map_err(|error| {
-            self.link.report(generation, &error);
-            error.into()
-        })
+        match connection.send_all(pipeline, skip, count).await {
+            Ok(values) => Ok((generation, values)),
+            Err(error) => Err((self.link.report(generation, &error), error)),
+        }
     }
 
     async fn connection(&self) -> Result<Using, Failure> {
         self.link.connection().await.map_err(|Lost { .. }| Failure::Unreachable)
     }
+}
 
-    /// Errors inside a batch can say, too, that this is no longer the master.
-    fn watch(&self, values: &[Value]) {
-        if values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == "READONLY")) {
-            self.link.refused();
-        }
-    }
+fn is_refusal(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "READONLY")
 }
 
 fn outcome(value: Value) -> Outcome {

@@ -1,8 +1,8 @@
 //! Threads that share next to nothing: each has its own event loop, connections to Redis and share of the callers.
 //!
 //! A request stays on one thread from its first byte to its answer, so no core wakes another: measured, that takes a third
-//! less processor time a decision than one pool of threads. Shared are the settings, the script cache, the metrics and the
-//! count of requests in flight. Not here: accepting (`listen`).
+//! less processor time a decision than one pool of threads. Shared are the settings, the script cache, the metrics and
+//! the bounds on what is in flight. Not here: accepting (`listen`).
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,6 +33,7 @@ impl Threads {
         let scripts = Arc::new(ScriptCache::new(settings.commands.takes_any_script()));
         let metrics = Arc::new(Metrics::default());
         let places = Arc::new(Semaphore::new(settings.max_in_flight));
+        let room = Arc::new(Semaphore::new(settings.max_body_memory));
         let mut threads = Self { doors: Vec::new(), handles: Vec::new() };
         let mut ready = Vec::new();
         for number in 0..settings.threads {
@@ -44,6 +45,7 @@ impl Threads {
                 scripts: Arc::clone(&scripts),
                 metrics: Arc::clone(&metrics),
                 places: Arc::clone(&places),
+                room: Arc::clone(&room),
             };
             let handle = std::thread::Builder::new()
                 .name(format!("gateway-{number}"))
@@ -88,11 +90,12 @@ struct Thread {
     scripts: Arc<ScriptCache>,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 impl Thread {
     fn run(self, arrivals: UnboundedReceiver<Arrival>, tell: oneshot::Sender<Result<(), String>>) {
-        let Self { runtime, settings, scripts, metrics, places } = self;
+        let Self { runtime, settings, scripts, metrics, places, room } = self;
         runtime.block_on(async move {
             let store = match Store::connect(&settings, scripts, metrics).await {
                 Ok(store) => store,
@@ -103,7 +106,7 @@ impl Thread {
                 }
             };
             let _ = tell.send(Ok(()));
-            let gateway = Arc::new(Gateway::new(Arc::clone(&settings), store, places));
+            let gateway = Arc::new(Gateway::new(Arc::clone(&settings), store, places, room));
             listen::serve(arrivals, &settings, router(gateway)).await;
         });
     }

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use redis::{RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 use tokio::sync::{Notify, watch};
 
 use super::connection::Connection;
 use super::keeper::Keeper;
 use super::open::Opener;
 use super::set::Set;
+use crate::failure::is_read_only;
 use crate::flags::Settings;
 use crate::metrics::Metrics;
 use crate::redis_url::Layout;
@@ -23,6 +24,13 @@ pub(super) struct Lost {
     pub(super) reason: String,
     /// Whether Redis turned the credentials down.
     pub(super) rejected: bool,
+}
+
+/// As an error of the library, for where both can happen.
+impl From<Lost> for RedisError {
+    fn from(lost: Lost) -> Self {
+        (ErrorKind::Io, "no connection", lost.reason).into()
+    }
 }
 
 #[derive(Clone)]
@@ -130,28 +138,30 @@ impl Link {
     /// Tells of an error on a connection of this generation. True where another set will take over, so that asking again
     /// is worth it.
     pub(super) fn report(&self, generation: u64, error: &RedisError) -> bool {
-        let read_only = error.kind() == ServerErrorKind::ReadOnly.into();
-        let broken = match self.layout {
-            Kind::Single => error.is_unrecoverable_error(),
-            Kind::Sentinel => error.is_unrecoverable_error() || read_only,
-            // The library mends its own connections; a fresh set is for when it cannot.
-            Kind::Cluster => false,
-        };
-        if broken {
-            self.shared.phase.send_if_modified(|phase| match phase {
-                Phase::Up { generation: current, .. } if *current == generation => {
-                    *phase = Phase::Trying;
-                    true
-                }
-                _ => false,
-            });
-            self.shared.wake.notify_one();
-        } else if read_only {
-            self.refused();
-        } else if error.is_io_error() || error.is_unrecoverable_error() {
+        if is_read_only(error) {
+            return self.refused(generation);
+        }
+        let is_lost = error.is_unrecoverable_error();
+        // In a Cluster the library mends its own connections; a fresh set is for when it cannot.
+        if is_lost && !self.is_cluster() {
+            self.breaks(generation);
+            return true;
+        }
+        if is_lost || error.is_io_error() {
             self.doubt();
         }
-        broken
+        false
+    }
+
+    fn breaks(&self, generation: u64) {
+        self.shared.phase.send_if_modified(|phase| match phase {
+            Phase::Up { generation: current, .. } if *current == generation => {
+                *phase = Phase::Trying;
+                true
+            }
+            _ => false,
+        });
+        self.shared.wake.notify_one();
     }
 
     /// Tells that an answer did not come.
@@ -159,10 +169,16 @@ impl Link {
         self.shared.wake.notify_one();
     }
 
-    /// Tells that the server does not write, which one behind the same name may.
-    pub(super) fn refused(&self) {
+    /// Tells that the server does not write. True where Sentinel can tell who does, so that asking again is worth it;
+    /// elsewhere another one may by now be behind the same name.
+    pub(super) fn refused(&self, generation: u64) -> bool {
+        if self.layout == Kind::Sentinel {
+            self.breaks(generation);
+            return true;
+        }
         self.shared.refused.store(true, Relaxed);
         self.shared.wake.notify_one();
+        false
     }
 }
 

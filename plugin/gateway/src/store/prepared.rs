@@ -41,8 +41,10 @@ pub enum Prepared<'a> {
 pub fn prepare<'a>(list: &CommandList, scripts: &ScriptCache, command: Command<'a>) -> Result<Prepared<'a>, Failure> {
     match list.judge(&command)? {
         Passed::Plain => Ok(Prepared::Plain(command)),
+        // Redis would call it by the name under which it is sent.
+        Passed::Eval if command.argument(2).is_none() => Err(too_few("EVAL")),
         Passed::Eval => {
-            let script = scripts.learn(command.argument(1).ok_or_else(|| too_few("EVAL"))?)?;
+            let script = scripts.learn(command.argument(1).unwrap_or_default())?;
             Ok(Prepared::Script { script, call: command })
         }
         Passed::EvalSha => match scripts.find(command.argument(1).ok_or_else(|| too_few("EVALSHA"))?) {
@@ -66,11 +68,6 @@ fn too_few(name: &str) -> Failure {
 }
 
 impl Prepared<'_> {
-    /// Whether Redis is asked at all.
-    pub(super) fn is_sent(&self) -> bool {
-        !matches!(self, Self::Answered(_))
-    }
-
     /// What is sent first; `None` where Redis need not be asked.
     pub(super) fn first(&self) -> Option<Cmd> {
         match self {
@@ -169,6 +166,8 @@ mod tests {
         assert!(matches!(prepared(&["EVALSHA", sha, "0"], false), Err(Failure::NotAllowed(_))));
         assert!(matches!(prepared(&["EVALSHA", sha, "0"], true), Ok(Prepared::Plain(_))));
         assert!(matches!(prepared(&["EVAL"], true), Err(Failure::Malformed(_))));
+        let failure = prepared(&["EVAL", "return 1"], true).unwrap_err();
+        assert_eq!(failure.text(), "ERR wrong number of arguments for 'eval' command");
         assert!(matches!(prepared(&["SCRIPT", "LOAD"], true), Err(Failure::Malformed(_))));
     }
 

@@ -1,9 +1,10 @@
-//! Limits on bodies, batches, concurrency and time, and a clean end.
-//! Not here: a Redis that does not answer (`outage`).
+//! Limits on bodies, batches, concurrency and time.
+//! Not here: a Redis that does not answer (`outage`), the end (`ending`).
 
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::http::{Gateway, TOKEN};
@@ -110,24 +111,65 @@ fn five_thousand_at_once_are_all_answered() {
 }
 
 #[test]
-fn sigterm_lets_requests_in_flight_finish() {
-    if !skip::has("graceful end", &["redis-server"]) {
+fn bodies_held_at_once_have_a_limit() {
+    if !skip::has("bodies at once", &["redis-server"]) {
         return;
     }
     let redis = Redis::start(&[]);
-    let mut gateway = Gateway::start(&redis.url(), &["--allow-scripts", "--timeout-ms", "5000"]);
-    let mut slow = gateway.client();
-    let mut idle = gateway.client();
-    assert_eq!(idle.call(&json!(["PING"])).0, 200);
-    let body = busy(800).to_string();
-    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n");
-    slow.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    gateway.process.signal(Signal::TERM);
-    let response = slow.read().unwrap();
-    assert_eq!(response.json(), json!({"result": "done"}));
-    let status = wait_for("the end", Duration::from_secs(3), || gateway.process.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
-    assert!(gateway.client().send("GET", "/healthz", &[], b"").is_err(), "nobody listens any more");
-    assert!(gateway.log().contains("\"stopped\""));
+    let gateway = Gateway::start(&redis.url(), &["--max-body-memory", "2000000"]);
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000000\r\n\r\n");
+    // Half-sent bodies of 900,000 bytes: two have room, a third has not.
+    let mut half: Vec<_> = (0..2).map(|_| gateway.client()).collect();
+    for client in &mut half {
+        client.write(head.as_bytes()).unwrap();
+        client.write(&vec![b' '; 900_000]).unwrap();
+    }
+    let mut third = gateway.client();
+    let answer = wait_for("a refusal", Duration::from_secs(4), || {
+        let (status, answer) = third.call(&json!(["ECHO", "x".repeat(300_000)]));
+        (status != 200).then_some((status, answer))
+    });
+    assert_eq!(answer.0, 503, "{answer:?}");
+    assert!(answer.1["error"].as_str().unwrap().starts_with("OVERLOADED "), "{answer:?}");
+    assert_eq!(gateway.call(&json!(["PING"])).0, 200, "small ones still have room");
+    drop(half);
+    wait_for("room", Duration::from_secs(4), || {
+        (gateway.call(&json!(["ECHO", "x".repeat(300_000)])).0 == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_is_counted() {
+    if !skip::has("abandoned requests", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &["--allow-scripts"]);
+    assert_eq!(gateway.client().hurried(&busy(250), Duration::from_millis(150)), None);
+    wait_for("its count", Duration::from_secs(5), || {
+        let metrics = gateway.client().send("GET", "/metrics", &[], b"").unwrap().body;
+        let metrics = String::from_utf8(metrics).unwrap();
+        let has = |line: &str| metrics.lines().any(|found| found == line);
+        (has("tidegate_gateway_requests_total{result=\"abandoned\"} 1")
+            && has("tidegate_gateway_latency_seconds_count 1"))
+        .then_some(())
+    });
+}
+
+#[test]
+fn a_caller_that_never_reads_is_closed() {
+    if !skip::has("a caller that never reads", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &[]);
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let questions = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
+    wait_for("its end", Duration::from_secs(40), || match stream.write_all(&questions) {
+        Ok(()) => None,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+        Err(_) => Some(()),
+    });
 }

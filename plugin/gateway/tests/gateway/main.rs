@@ -11,6 +11,8 @@ mod clients;
 mod cluster;
 mod counters;
 mod crossed;
+mod demoted;
+mod ending;
 mod http;
 mod hurried;
 mod logins;

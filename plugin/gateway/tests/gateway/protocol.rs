@@ -1,6 +1,8 @@
 //! The Upstash REST protocol, as its documentation and its clients have it, in front of a plain Redis.
 //! Not here: who is refused (`threats`), limits (`bounds`), scripts (`scripts`).
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::http::{Gateway, TOKEN};
@@ -31,6 +33,9 @@ fn results_and_errors() {
     assert_eq!(answer["error"], "WRONGTYPE Operation against a key holding the wrong kind of value");
     let (status, answer) = client.call(&json!(["SET", "a"]));
     assert_eq!((status, answer["error"].as_str()), (400, Some("ERR wrong number of arguments for 'set' command")));
+    // What JSON.stringify makes of half a surrogate pair.
+    let response = client.send("POST", "/", &[], br#"["ECHO","a\ud800"]"#).unwrap();
+    assert_eq!(response.json(), json!({"result": "a\u{fffd}"}));
     for body in ["", "[]", "[[]]", "{}", "[\"GET\",null]", "nonsense"] {
         let response = client.send("POST", "/", &[], body.as_bytes()).unwrap();
         assert_eq!(response.status, 400, "{body}");
@@ -137,6 +142,11 @@ fn methods_tokens_and_what_is_echoed() {
     let mut client = gateway.client();
     let response = client.send("DELETE", "/get/a", &[], b"").unwrap();
     assert_eq!((response.status, response.header("allow")), (405, Some("HEAD, GET, POST, PUT")));
+    for (method, path) in [("POST", "/metrics"), ("DELETE", "/healthz"), ("PUT", "/healthz")] {
+        let response = client.send(method, path, &[], b"").unwrap();
+        assert_eq!((response.status, response.header("allow")), (405, Some("HEAD, GET")), "{method} {path}");
+        assert!(response.json()["error"].as_str().unwrap().starts_with("ERR "), "{method} {path}");
+    }
     for (path, line) in [("/", "Bearer wrong-wrong-wrong-wrong"), ("/get/a", ""), ("/pipeline", TOKEN)] {
         let response = client.send("POST", path, &[("Authorization", line)], b"").unwrap();
         assert_eq!((response.status, response.header("www-authenticate")), (401, Some("Bearer")), "{path}");
@@ -165,7 +175,15 @@ fn health_and_metrics_need_no_token() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
+    let (pings, began) = (redis.calls("ping"), Instant::now());
+    for _ in 0..100 {
+        assert_eq!(health(&gateway).status, 200);
+    }
+    let asked = u128::from(redis.calls("ping") - pings);
+    // One answer serves each thread for 0.1 s.
+    assert!(asked <= 4 * (began.elapsed().as_millis() / 100 + 2), "{asked} in {:?}", began.elapsed());
     drop(redis);
+    std::thread::sleep(Duration::from_millis(200));
     let response = health(&gateway);
     assert_eq!(response.status, 503, "{}", String::from_utf8_lossy(&response.body));
 }

@@ -61,6 +61,21 @@ fn scripts_that_redis_forgot_are_sent_again() {
 }
 
 #[test]
+fn a_reply_too_deep_to_read_has_an_error_of_its_own() {
+    if !skip::has("deep replies", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &["--allow-scripts"]);
+    let deep = "local t = {} local c = t for i = 1, ARGV[1] do c[1] = {} c = c[1] end return t";
+    assert_eq!(gateway.call(&json!(["EVAL", deep, 0, 90])).0, 200);
+    let (status, answer) = gateway.call(&json!(["EVAL", deep, 0, 150]));
+    assert_eq!(status, 502, "{answer}");
+    assert!(answer["error"].as_str().unwrap().starts_with("UNREADABLE "), "{answer}");
+    assert_eq!(gateway.call(&json!(["PING"])), (200, json!({"result": "PONG"})));
+}
+
+#[test]
 fn errors_of_a_script_keep_their_text() {
     if !skip::has("script errors", &["redis-server"]) {
         return;
