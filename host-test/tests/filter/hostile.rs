@@ -1,7 +1,7 @@
 //! Requests that no honest client sends: none may trap, and none may escape its limit.
 
-use crate::tidegate::{assert_nothing_died, from, module_or_skip, passed, passing, policy, rule, serve, with_settings};
-use tidegate_host_test::{Host, Outcome, PluginId, Request};
+use crate::tidegate::{assert_nothing_died, from, module_or_skip, passed, passing, policy, rule, serve};
+use tidegate_host_test::{Host, Module, Outcome, PluginId, Request};
 
 /// Users by header, cookie and JWT; addresses by X-Forwarded-For; a rule for each scope.
 fn everything() -> String {
@@ -159,24 +159,62 @@ fn ten_thousand_addresses_of_one_network_are_one_client() {
     assert_eq!(passed, 50);
 }
 
-#[test]
-fn a_thousand_templates_against_a_long_path_cost_no_more_than_reading_it() {
-    let module = module_or_skip!();
-    let rules: Vec<String> = (0..1_000)
-        .map(|number| rule(&format!("r{number}"), "global", 9, 60, r#", "endpoints": ["/{a}/{b}/never", "/{a}/x/*"]"#))
+/// A host under so many rules of which each has these endpoints, `#` standing for its number. The rules count users, and
+/// no request has one: so they are matched and not charged.
+fn matching(module: &Module, rules: usize, endpoints: &str) -> (Host, PluginId) {
+    let rules: Vec<String> = (0..rules)
+        .map(|number| {
+            let endpoints = endpoints.replace('#', &number.to_string());
+            rule(&format!("r{number}"), "per_user", 9, 60, &format!(r#", "endpoints": [{endpoints}]"#))
+        })
         .collect();
-    let text = with_settings("", &rules.join(","));
-    // Fuel stands for time: 50 million instructions are some 20 ms of a real machine.
-    let host = Host::builder().fuel_per_callback(50_000_000).build();
-    let configuring = Host::builder().build();
-    configuring.load(crate::tidegate::plugin(&module, &text)).unwrap();
-    let Ok(id) = host.load(crate::tidegate::plugin(&module, &text)) else {
-        // Making the policy may take longer than a request may.
-        let id = configuring.load(crate::tidegate::plugin(&module, &text).root_id("2")).unwrap();
-        survives(&configuring, &id, "long path", Request::get(&"/a".repeat(4_096)));
-        return;
-    };
-    survives(&host, &id, "long path", Request::get(&"/a".repeat(4_096)));
+    let text = format!(
+        r#"{{"version": 1, "identity": {{"user": [{{"metadata": ["a", "b"]}}], "anonymous": "skip"}},
+            "store": {{"type": "local", "max_keys": 1024}}, "rules": [{}]}}"#,
+        rules.join(",")
+    );
+    serve(module, 1, &text)
+}
+
+/// What a request for the path costs in fuel, about a unit a WebAssembly instruction, once the VM has the memory for it.
+fn fuel(host: &Host, id: &PluginId, path: &str) -> u64 {
+    survives(host, id, path, Request::get(path));
+    let before = host.fuel_used();
+    survives(host, id, path, Request::get(path));
+    host.fuel_used() - before
+}
+
+#[test]
+fn a_thousand_templates_cost_the_same_however_long_the_path_is() {
+    // Fuel stands for time: 2.5 million instructions are some millisecond of a real machine.
+    const MOST_OF_8_KB: u64 = 2_500_000;
+    let module = module_or_skip!();
+    let segment = |length: usize| "a".repeat(length);
+    let long = [
+        "/a".repeat(4_096),
+        format!("/{}", segment(8_191)),
+        format!("/v1/users/{}", segment(8_182)),
+        format!("/%61{}", segment(8_188)),
+        format!("/v1/users/{}", segment(60_000)),
+        format!("/{}/x/{}", segment(30_000), segment(30_000)),
+        "/a".repeat(30_000),
+    ];
+    for endpoints in [r#""/{a}/{b}/*""#, r#""/v1/users/{id}/s#""#, r#""/{a}/{b}/never", "/{a}/y/*""#] {
+        let (one, one_id) = matching(&module, 1, endpoints);
+        let (thousand, thousand_id) = matching(&module, 1_000, endpoints);
+        let of_rules = |path: &str| {
+            let whole = fuel(&thousand, &thousand_id, path);
+            (whole, whole - fuel(&one, &one_id, path))
+        };
+        let short = ["/a", "/a/x/a", "/v1/users/7", "/v1/users/7/s1", "/a/a/a/a/a"].map(|path| of_rules(path).1);
+        let dearest = short.into_iter().max().unwrap_or_default();
+        for path in &long {
+            let (whole, rules) = of_rules(path);
+            let told = format!("{endpoints}: {}... of {} bytes", &path[..12], path.len());
+            assert!(rules < dearest + dearest / 10, "{told}: {rules}, at most {dearest} for short paths");
+            assert!(whole < MOST_OF_8_KB || path.len() > 8_192, "{told}: {whole}");
+        }
+    }
 }
 
 #[test]

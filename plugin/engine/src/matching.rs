@@ -52,7 +52,7 @@ struct Fit<'p> {
     /// another one: `/static/..%2fapi/search` counts for `/static/*` and for `/api/search`, whichever the upstream
     /// serves. Both empty where the rule names no endpoints.
     templates: [Option<&'p Template>; 2],
-    /// Both readings match.
+    /// Both readings match, and no `#` leaves open where the path leads.
     surely: bool,
 }
 
@@ -208,8 +208,10 @@ fn endpoints_fit<'p>(templates: &'p [Template], path: &Readings<'_>) -> Option<F
     match (normalised, as_sent) {
         (None, None) => None,
         (Some(one), None) | (None, Some(one)) => Some(Fit { templates: [Some(one), None], surely: false }),
-        (Some(one), Some(other)) if one == other => Some(Fit { templates: [Some(one), None], surely: true }),
-        (one, other) => Some(Fit { templates: [one, other], surely: true }),
+        (one, other) => {
+            let other = other.filter(|other| one != Some(other));
+            Some(Fit { templates: [one, other], surely: !path.has_fragment })
+        }
     }
 }
 

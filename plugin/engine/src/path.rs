@@ -1,32 +1,92 @@
 //! The two readings of a request's path: as sent, and normalised.
 //! An attacker picks the spelling, so a limit applies if either reading matches; only `matching` decides that.
 
+use core::ops::Deref;
 use std::borrow::Cow;
 
-/// A request's path without its query, in both readings.
+/// An endpoint template has no more segments than this: it is at most 1,024 characters long.
+pub(crate) const MOST_SEGMENTS: usize = 512;
+
+/// A request's path without its query, in both readings. However long it is, it is read once: a bound would let a long
+/// path escape its limit, since `/x/..` may stand before any target as often as a client likes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readings<'a> {
     /// To the letter, or in lower case and without trailing dots and spaces where the policy's paths are loose.
-    pub as_sent: Cow<'a, [u8]>,
-    /// Percent-decoded once; `\` is `/`; `;params`, empty and dot segments and a trailing slash are resolved.
-    pub normalised: Cow<'a, [u8]>,
+    pub as_sent: Reading<'a>,
+    /// Cut at a `#`; percent-decoded once; `\` is `/`; `;params`, empty and dot segments and a trailing slash are
+    /// resolved.
+    pub normalised: Reading<'a>,
+    /// Whether a `#` stands in the path. To some upstreams it ends the path, to others it is a character like any other
+    /// (RFC 9112 allows none in a request): where the path leads is then not known well enough to loosen anything.
+    pub(crate) has_fragment: bool,
 }
 
 impl<'a> Readings<'a> {
     /// Reads a `:path`. The normalised reading always starts with a slash, whatever was sent: nothing is `/`.
     pub fn of(path: &'a [u8], loose: bool) -> Self {
-        let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
-        let bare = path.get(..end).unwrap_or(path);
-        let normalised = if is_plain(bare) { Cow::Borrowed(bare) } else { Cow::Owned(normalise(bare, false)) };
-        if !loose {
-            return Self { as_sent: Cow::Borrowed(bare), normalised };
-        }
-        let mut as_sent = bare.to_ascii_lowercase();
-        while as_sent.last().is_some_and(|byte| matches!(byte, b'.' | b' ')) {
-            as_sent.pop();
-        }
-        Self { as_sent: Cow::Owned(as_sent), normalised: Cow::Owned(normalise(bare, true)) }
+        let sent = up_to(path, b'?');
+        let bare = up_to(sent, b'#');
+        let has_fragment = bare.len() < sent.len();
+        let as_sent = Reading::of(if loose { Cow::Owned(loosely(sent)) } else { Cow::Borrowed(sent) });
+        let normalised = if !loose && !has_fragment && is_plain(bare) {
+            as_sent.clone()
+        } else {
+            Reading::of(Cow::Owned(normalise(bare, loose)))
+        };
+        Self { as_sent, normalised, has_fragment }
     }
+}
+
+/// One reading of a path: its bytes, and where each of its segments ends, so that a template need not look for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading<'a> {
+    path: Cow<'a, [u8]>,
+    /// Up to two more than a template can have: enough to see that there are more.
+    ends: Vec<usize>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(path: Cow<'a, [u8]>) -> Self {
+        let mut ends = Vec::new();
+        for (at, byte) in path.iter().enumerate() {
+            if *byte == b'/' && at > 0 && ends.len() <= MOST_SEGMENTS {
+                ends.push(at);
+            }
+        }
+        if path.first() == Some(&b'/') {
+            ends.push(path.len());
+        } else {
+            ends.clear();
+        }
+        Self { path, ends }
+    }
+
+    /// How many segments there are, up to [`MOST_SEGMENTS`] and two: one in `/`, none where no slash comes first.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The segments in order.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.ends.iter().scan(1_usize, |start, end| {
+            let segment = self.path.get(*start..*end);
+            *start = end.saturating_add(1);
+            segment
+        })
+    }
+}
+
+impl Deref for Reading<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.path
+    }
+}
+
+fn up_to(path: &[u8], end: u8) -> &[u8] {
+    let length = path.iter().position(|byte| *byte == end);
+    length.and_then(|length| path.get(..length)).unwrap_or(path)
 }
 
 /// Whether normalising would change nothing: the common case, decided in one pass.
@@ -54,7 +114,7 @@ fn normalise(path: &[u8], loose: bool) -> Vec<u8> {
                 kept.pop();
             }
             _ => {
-                let name = if loose { trim_end(name) } else { name };
+                let name = if loose { trimmed(name) } else { name };
                 if !name.is_empty() {
                     kept.push(name);
                 }
@@ -75,7 +135,27 @@ fn normalise(path: &[u8], loose: bool) -> Vec<u8> {
     whole
 }
 
-fn trim_end(mut name: &[u8]) -> &[u8] {
+/// A path in lower case, its segments without trailing dots and spaces.
+fn loosely(path: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(path.len());
+    for (index, segment) in path.split(|byte| *byte == b'/').enumerate() {
+        if index > 0 {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(loose(segment));
+    }
+    whole.make_ascii_lowercase();
+    whole
+}
+
+/// A segment as loose paths compare it to the letter, but for case: without trailing dots and spaces, unless it has
+/// nothing else.
+pub(crate) fn loose(segment: &[u8]) -> &[u8] {
+    let name = trimmed(segment);
+    if name.is_empty() { segment } else { name }
+}
+
+fn trimmed(mut name: &[u8]) -> &[u8] {
     while let Some((b'.' | b' ', rest)) = name.split_last() {
         name = rest;
     }
@@ -155,13 +235,48 @@ mod tests {
         for path in ["/API/Search", "/api/search.", "/api./search%20", "/Api/SEARCH/."] {
             assert_eq!(&*Readings::of(path.as_bytes(), true).normalised, b"/api/search", "{path}");
         }
-        assert_eq!(&*Readings::of(b"/API/Search.", true).as_sent, b"/api/search");
+        for (path, as_sent) in
+            [("/API/Search.", "/api/search"), ("/API./Search. ", "/api/search"), ("/a/../.../b.", "/a/../.../b")]
+        {
+            assert_eq!(&*Readings::of(path.as_bytes(), true).as_sent, as_sent.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_ends_the_normalised_reading_only() {
+        for (path, as_sent, normalised, has_fragment) in [
+            ("/a#b/../c?d#e", "/a#b/../c", "/a", true),
+            ("/a?b#c", "/a", "/a", false),
+            ("/a%23b", "/a%23b", "/a#b", false),
+            ("#", "#", "/", true),
+        ] {
+            let readings = Readings::of(path.as_bytes(), false);
+            assert_eq!(&*readings.as_sent, as_sent.as_bytes(), "{path}");
+            assert_eq!(&*readings.normalised, normalised.as_bytes(), "{path}");
+            assert_eq!(readings.has_fragment, has_fragment, "{path}");
+        }
+    }
+
+    #[test]
+    fn segments_are_what_stands_between_slashes() {
+        let segments = |path: &'static str| -> Vec<String> {
+            let reading = Reading::of(Cow::Borrowed(path.as_bytes()));
+            assert_eq!(reading.count(), reading.segments().count());
+            reading.segments().map(|segment| String::from_utf8_lossy(segment).into_owned()).collect()
+        };
+        assert_eq!(segments("/"), [""]);
+        assert_eq!(segments("/a"), ["a"]);
+        assert_eq!(segments("/a//b/"), ["a", "", "b", ""]);
+        assert_eq!(segments("a/b"), [""; 0]);
+        assert_eq!(segments(""), [""; 0]);
+        let deep = "/a".repeat(5_000);
+        assert_eq!(Reading::of(Cow::Borrowed(deep.as_bytes())).count(), MOST_SEGMENTS + 2);
     }
 
     #[test]
     fn a_plain_path_is_not_copied() {
         let readings = Readings::of(b"/v1/users/7?x=1", false);
-        assert!(matches!(readings.normalised, Cow::Borrowed(b"/v1/users/7")));
+        assert!(matches!(readings.normalised.path, Cow::Borrowed(b"/v1/users/7")));
         assert_eq!(normalised("/a/.b/..c"), "/a/.b/..c");
     }
 }

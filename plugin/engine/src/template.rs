@@ -1,6 +1,7 @@
 //! Endpoint templates: `/api/search`, `/v1/users/{id}`, `/static/*`.
 //! Which readings of a request's path are tried is `matching`'s; this file only compares.
 
+use crate::path::{MOST_SEGMENTS, Reading, loose};
 use crate::policy::mistake::quoted;
 
 /// A path pattern of literal segments, `{name}` for exactly one segment, and a last `*` for everything below.
@@ -32,7 +33,8 @@ impl Template {
     ///
     /// # Errors
     /// Says what is wrong: no leading slash, a `*` that is not the last segment, an unclosed `{`, an empty or dot
-    /// segment, or a character that the normalised reading of a path never has (`%`, `?`, `#`, `;`, `\`, controls).
+    /// segment, more than 512 segments, or a character that the normalised reading of a path never has (`%`, `?`, `#`,
+    /// `;`, `\`, controls).
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return Err("a path that starts with \"/\"".to_owned());
@@ -41,20 +43,23 @@ impl Template {
             let bad = quoted(bad.encode_utf8(&mut [0; 4]));
             return Err(format!("a path written decoded and without query; {bad} cannot stand in it"));
         }
-        let (middle, ending) = match rest {
-            "" => ("", Ending::Exact),
-            "*" => ("", Ending::Below),
-            _ => match (rest.strip_suffix("/*"), rest.strip_suffix('/')) {
-                (Some(middle), _) => (middle, Ending::Below),
-                (None, Some(middle)) => (middle, Ending::Slash),
-                (None, None) => (rest, Ending::Exact),
-            },
+        let (middle, ending) = match (rest.strip_suffix("/*"), rest.strip_suffix('/')) {
+            _ if rest == "*" => (None, Ending::Below),
+            (Some(middle), _) => (Some(middle), Ending::Below),
+            (None, Some(middle)) => (Some(middle), Ending::Slash),
+            (None, None) => (Some(rest), Ending::Exact),
         };
         let mut segments = Vec::new();
-        if !matches!(rest, "" | "*") {
+        if rest.is_empty() {
+            // The root is the one path with an empty segment alone.
+            segments.push(Segment::Literal(String::new()));
+        } else if let Some(middle) = middle {
             for part in middle.split('/') {
                 segments.push(Segment::parse(part)?);
             }
+        }
+        if segments.len() > MOST_SEGMENTS {
+            return Err(format!("a path of at most {MOST_SEGMENTS} segments"));
         }
         Ok(Self { text: text.to_owned(), segments, ending })
     }
@@ -64,60 +69,45 @@ impl Template {
         &self.text
     }
 
-    /// The same template for paths that are compared in lower case.
+    /// The same template for paths that are compared in lower case and without trailing dots and spaces.
     #[must_use]
     pub fn to_loose(&self) -> Self {
-        let lower = |segment: &Segment| match segment {
-            Segment::Literal(text) => Segment::Literal(text.to_ascii_lowercase()),
+        let loosened = |segment: &Segment| match segment {
+            Segment::Literal(text) => {
+                let length = loose(text.as_bytes()).len();
+                Segment::Literal(text.get(..length).unwrap_or(text).to_ascii_lowercase())
+            }
             Segment::Any => Segment::Any,
         };
-        Self { text: self.text.clone(), segments: self.segments.iter().map(lower).collect(), ending: self.ending }
+        Self { text: self.text.clone(), segments: self.segments.iter().map(loosened).collect(), ending: self.ending }
     }
 
     /// Whether a path, as sent and without its query, matches to the letter.
-    pub fn matches_as_sent(&self, path: &[u8]) -> bool {
+    pub fn matches_as_sent(&self, path: &Reading<'_>) -> bool {
         self.matches(path, self.ending)
     }
 
     /// Whether a normalised path matches: it has no trailing slash, so the template's own counts for nothing.
-    pub fn matches_normalised(&self, path: &[u8]) -> bool {
+    pub fn matches_normalised(&self, path: &Reading<'_>) -> bool {
         let ending = if self.ending == Ending::Slash { Ending::Exact } else { self.ending };
         self.matches(path, ending)
     }
 
     /// Linear in the template's length, however long the path is.
-    fn matches(&self, path: &[u8], ending: Ending) -> bool {
-        let Some(mut rest) = path.strip_prefix(b"/") else { return false };
-        let mut at_end = self.segments.is_empty() && rest.is_empty();
-        for (index, segment) in self.segments.iter().enumerate() {
-            if index > 0 {
-                // The slash before this segment was consumed with the one before; a path that ended there is too short.
-                if at_end {
-                    return false;
-                }
-            }
-            let bounded = match segment {
-                // Never look further for the end of a literal segment than its own length.
-                Segment::Literal(text) => rest.get(..=text.len()).unwrap_or(rest),
-                Segment::Any => rest,
-            };
-            let length = bounded.iter().position(|byte| *byte == b'/').unwrap_or(bounded.len());
-            let (found, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let fits = match segment {
-                Segment::Literal(text) => found == text.as_bytes(),
-                Segment::Any => !found.is_empty(),
-            };
-            if !fits {
-                return false;
-            }
-            at_end = after.is_empty();
-            rest = after.strip_prefix(b"/").unwrap_or(after);
-        }
-        match ending {
-            Ending::Exact => at_end,
-            Ending::Slash => !at_end && rest.is_empty(),
-            Ending::Below => self.segments.is_empty() || !at_end,
-        }
+    fn matches(&self, path: &Reading<'_>, ending: Ending) -> bool {
+        let own = self.segments.len();
+        let has_as_many = match ending {
+            Ending::Exact => path.count() == own,
+            Ending::Slash => path.count() == own.saturating_add(1),
+            Ending::Below => path.count() > own,
+        };
+        let mut found = path.segments();
+        let mut fits = |segment: &Segment| match (segment, found.next()) {
+            (Segment::Literal(text), Some(found)) => found == text.as_bytes(),
+            (Segment::Any, Some(found)) => !found.is_empty(),
+            (_, None) => false,
+        };
+        has_as_many && self.segments.iter().all(&mut fits) && (ending != Ending::Slash || found.next() == Some(b""))
     }
 }
 
@@ -139,6 +129,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Readings;
 
     #[test]
     fn a_template_matches_what_it_says() {
@@ -165,9 +156,41 @@ mod tests {
             ("/api", "*", false, false),
         ] {
             let parsed = Template::parse(template).unwrap();
-            assert_eq!(parsed.matches_as_sent(path.as_bytes()), as_sent, "{template} as sent {path}");
-            assert_eq!(parsed.matches_normalised(path.as_bytes()), normalised, "{template} normalised {path}");
+            let reading = Readings::of(path.as_bytes(), false).as_sent;
+            assert_eq!(parsed.matches_as_sent(&reading), as_sent, "{template} as sent {path}");
+            assert_eq!(parsed.matches_normalised(&reading), normalised, "{template} normalised {path}");
         }
+    }
+
+    #[test]
+    fn a_loose_template_matches_what_it_says_in_any_case_and_without_trailing_dots() {
+        for (template, path) in [
+            ("/api/Search.", "/api/search"),
+            ("/api/Search.", "/API/search. "),
+            ("/api./search", "/api./search"),
+            ("/api./search", "/api/search"),
+            ("/My files /*", "/my files/x"),
+        ] {
+            let loose = Template::parse(template).unwrap().to_loose();
+            let Readings { as_sent, normalised, .. } = Readings::of(path.as_bytes(), true);
+            assert!(loose.matches_as_sent(&as_sent) && loose.matches_normalised(&normalised), "{template} {path}");
+        }
+        let dots = Template::parse("/a/.../b").unwrap().to_loose();
+        assert!(dots.matches_as_sent(&Readings::of(b"/A/.../b.", true).as_sent));
+    }
+
+    #[test]
+    fn a_template_is_as_deep_as_what_it_matches() {
+        let deep = |segments: usize| "/a".repeat(segments);
+        let matches = |template: &str, path: &str| {
+            Template::parse(template).unwrap().matches_as_sent(&Readings::of(path.as_bytes(), false).as_sent)
+        };
+        assert!(matches(&deep(512), &deep(512)));
+        assert!(!matches(&deep(512), &deep(513)));
+        assert!(matches(&(deep(512) + "/"), &(deep(512) + "/")));
+        assert!(!matches(&(deep(512) + "/"), &(deep(512) + "//")));
+        assert!(matches(&(deep(512) + "/*"), &deep(600)));
+        assert!(Template::parse(&deep(513)).unwrap_err().contains("512"));
     }
 
     #[test]

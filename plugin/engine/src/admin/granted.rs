@@ -91,7 +91,9 @@ impl Granted {
                 && prepared.grant.may_be_for(identity.verified_user(), identity.address)
                 && prepared.endpoint.as_ref().is_none_or(|template| {
                     let readings = readings.get_or_insert_with(|| Readings::of(request.path(), policy.paths_are_loose));
-                    template.matches_normalised(&readings.normalised) && template.matches_as_sent(&readings.as_sent)
+                    !readings.has_fragment
+                        && template.matches_normalised(&readings.normalised)
+                        && template.matches_as_sent(&readings.as_sent)
                 })
         };
         Applying(self.prepared.iter().filter(fits).collect())
