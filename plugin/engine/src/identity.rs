@@ -51,7 +51,7 @@ fn user(request: &Request<'_>, settings: &IdentitySettings) -> Option<User> {
             Some(User { id, verified: true, may_be_secret: false })
         }
         UserSource::Header { name, verified } => {
-            let id = text(request.only_value(name)?)?;
+            let id = line(request.only_value(name)?)?;
             Some(User { id, verified: *verified, may_be_secret: !*verified })
         }
         UserSource::Cookie(name) => {
@@ -65,11 +65,21 @@ fn user(request: &Request<'_>, settings: &IdentitySettings) -> Option<User> {
     })
 }
 
-/// A value that can be an id: UTF-8, not empty, without control characters (a number in the host's metadata is eight
-/// raw bytes, a list is packed with zeros).
+/// A value that can be an id: UTF-8, not blank, without control characters (a number in the host's metadata is eight
+/// raw bytes, a list is packed with zeros). It stays as it is: whoever verified `root` with a space behind it did not
+/// verify `root`.
 fn text(value: &[u8]) -> Option<String> {
-    let text = core::str::from_utf8(value).ok()?.trim();
-    (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
+    id(core::str::from_utf8(value).ok()?)
+}
+
+/// A header line's value likewise, without the spaces and tabs around it, which are no part of it (RFC 9110, section
+/// 5.5).
+fn line(value: &[u8]) -> Option<String> {
+    id(core::str::from_utf8(value).ok()?.trim_matches([' ', '\t']))
+}
+
+fn id(text: &str) -> Option<String> {
+    (!text.trim().is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
 /// The value of a cookie that is sent exactly once.
@@ -104,7 +114,7 @@ fn unverified_claim(header: &[u8], claim: &str) -> Option<String> {
     let Node::Object(members) = json::parse(&payload).ok()? else { return None };
     let mut values = members.iter().filter(|(name, _)| name == claim).map(|(_, value)| value);
     match (values.next(), values.next()) {
-        (Some(Node::Text(id)), None) => text(id.as_bytes()),
+        (Some(Node::Text(text)), None) => id(text),
         _ => None,
     }
 }

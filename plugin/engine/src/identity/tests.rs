@@ -69,6 +69,27 @@ fn the_first_source_with_a_value_counts() {
 }
 
 #[test]
+fn an_id_is_the_verified_text_and_no_other() {
+    let metadata = vec![UserSource::Metadata(vec!["jwt".to_owned(), "sub".to_owned()])];
+    let told = |id: &str| id_of(metadata.clone(), &[], &[id.as_bytes().to_vec()]);
+    for id in ["root", "root ", " root", "\u{3000}root", "root\u{a0}", "a b"] {
+        assert_eq!(told(id).as_deref(), Some(id), "{id:?}");
+    }
+    for blank in ["", " ", "\u{3000}\u{a0}"] {
+        assert_eq!(told(blank), None, "{blank:?}");
+    }
+    let line = |value: &str| id_of(vec![header("x-user")], &[(b"x-user", value.as_bytes())], &[]);
+    assert_eq!(line(" \troot\t ").as_deref(), Some("root"), "HTTP's own space around a value");
+    assert_eq!(line("\u{3000}root").as_deref(), Some("\u{3000}root"));
+    assert_eq!(line("ro\tot"), None);
+    let cookie = id_of(vec![UserSource::Cookie("s".to_owned())], &[(b"cookie", "s=root\u{a0} ; b=1".as_bytes())], &[]);
+    assert_eq!(cookie.as_deref(), Some("root\u{a0}"));
+    let claim = UserSource::JwtClaim { claim: "sub".to_owned(), header: "authorization".to_owned() };
+    let token = format!("Bearer e30.{}.x", Base64UrlUnpadded::encode_string(r#"{"sub": "root "}"#.as_bytes()));
+    assert_eq!(id_of(vec![claim], &[(b"authorization", token.as_bytes())], &[]).as_deref(), Some("root "));
+}
+
+#[test]
 fn the_address_is_counted_from_the_right_over_all_lines() {
     let of = |lines: &[&[u8]], hops| {
         let headers: Vec<Header<'_>> = lines.iter().map(|line| (&b"x-forwarded-for"[..], *line)).collect();
