@@ -352,9 +352,10 @@ impl Counted {
     }
 }
 
-/// `count` times `ppm` millionths, rounded down, at least `count`.
+/// `count` times `ppm` millionths, at least `count`. Rounded up: 1.5 times a rate of 1 is 2, for what is more than the
+/// quota must admit more.
 fn times(count: NonZeroU64, ppm: u64) -> NonZeroU64 {
-    let product = u128::from(count.get()).saturating_mul(u128::from(ppm)) / 1_000_000;
+    let product = u128::from(count.get()).saturating_mul(u128::from(ppm)).div_ceil(1_000_000);
     u64::try_from(product).ok().and_then(NonZeroU64::new).map_or(count, |product| product.max(count))
 }
 

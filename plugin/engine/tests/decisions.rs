@@ -173,6 +173,41 @@ fn what_replaces_needs_both_readings() {
 }
 
 #[test]
+fn a_path_with_a_fragment_is_limited_and_never_loosened() {
+    let all = r#"{"name": "all", "scope": "global", "rate": 1, "window_seconds": 60}"#;
+    let fast = r#"{"name": "static", "scope": "global", "rate": 9, "window_seconds": 60, "endpoints": ["/static/*"],
+        "replaces": ["all"]}"#;
+    let mut proxy = Proxy::with_rules(&format!("{all}, {fast}"));
+    assert!(!is_limited(&proxy.get("/static/a#/../../api")));
+    assert!(is_limited(&proxy.get("/static/a#/../../api")), "an upstream that knows no fragment serves /api");
+    assert!(is_limited(&proxy.get("/static/a#")));
+    assert!(!is_limited(&proxy.get("/static/a?#/../../api")), "within the query it is nothing");
+    let search =
+        r#"{"name": "search", "scope": "global", "rate": 1, "window_seconds": 60, "endpoints": ["/api/search"]}"#;
+    let mut proxy = Proxy::with_rules(search);
+    assert!(!is_limited(&proxy.get("/api/search#top")));
+    assert!(is_limited(&proxy.get("/x/../api/search#/y")));
+}
+
+#[test]
+fn a_ceiling_of_part_of_a_request_is_rounded_up() {
+    let rule = |ceiling: &str| {
+        format!(
+            r#"{{"name": "one", "scope": "global", "rate": 1, "window_seconds": 60,
+            "strategy": {{"type": "graceful", "forward": {{}}, "ceiling": {ceiling}}}}}"#
+        )
+    };
+    for (ceiling, reduced) in [("1.5", 1), ("1.000001", 1), ("2", 1), ("2.5", 2)] {
+        let mut proxy = Proxy::with_rules(&rule(ceiling));
+        assert!(matches!(proxy.get("/").action, Action::Forward), "{ceiling}");
+        for _ in 0..reduced {
+            assert!(matches!(proxy.get("/").action, Action::Degrade(_)), "{ceiling}");
+        }
+        assert!(is_limited(&proxy.get("/")), "{ceiling}");
+    }
+}
+
+#[test]
 fn a_replaced_or_shadow_rule_replaces_nothing() {
     let rules = |mode: &str| {
         format!(

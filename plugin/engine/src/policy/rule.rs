@@ -254,7 +254,7 @@ fn cost(node: &Node, pointer: &str, quota: &Quota, algorithm: &dyn Algorithm, mi
 fn check_ceiling(strategy: &dyn Strategy, quota: &Quota, pointer: &str, mistakes: &mut Mistakes) {
     const HIGHEST: u64 = 10_000_000;
     let Some(ppm) = strategy.ceiling_ppm() else { return };
-    let ceiling = quota.rate.get().saturating_mul(ppm) / 1_000_000;
+    let ceiling = quota.rate.get().saturating_mul(ppm).div_ceil(1_000_000);
     if ceiling > HIGHEST {
         let found = format!("a ceiling of {ceiling} in a window");
         mistakes.add(Mistake::new(&member(pointer, "strategy"), found, "rate x ceiling of at most 10000000"));
