@@ -10,6 +10,7 @@ mod identity;
 pub(crate) mod json;
 mod lint;
 mod locate;
+mod meant;
 pub(crate) mod mistake;
 mod operate;
 mod relations;
@@ -94,7 +95,7 @@ impl Policy {
             let found = format!("{} bytes", text.len());
             return Err(Mistake::new("", found, format!("at most {LONGEST} bytes")).into());
         }
-        let mut document = json::parse(text)?;
+        let mut document = json::parse(json::without_mark(text))?;
         let mut mistakes = Mistakes::default();
         walk::check(&document, &format::DOCUMENT, catalogue, &mut mistakes);
         fill::fill(&mut document, &format::DOCUMENT, catalogue);

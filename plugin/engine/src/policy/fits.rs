@@ -59,6 +59,11 @@ pub(super) fn words(shape: &Shape, catalogue: &Catalogue) -> Vec<&'static str> {
     }
 }
 
+/// How many entries a list may have.
+pub(super) fn sized(min: usize, max: usize) -> String {
+    if min == 0 { format!("a list of at most {max}") } else { format!("a list of {min} to {max}") }
+}
+
 /// What a message says is allowed.
 pub(super) fn allowed(shape: &Shape, catalogue: &Catalogue) -> String {
     match shape {
@@ -71,8 +76,7 @@ pub(super) fn allowed(shape: &Shape, catalogue: &Catalogue) -> String {
         Shape::Strategy => {
             format!("{}, or an object with \"type\" and options", words(shape, catalogue).join(", "))
         }
-        Shape::List { min: 0, max, .. } => format!("a list of at most {max}"),
-        Shape::List { min, max, .. } => format!("a list of {min} to {max}"),
+        Shape::List { of, min, max } => format!("{}, each {}", sized(*min, *max), allowed(of, catalogue)),
         Shape::Object(members) => match required(members).as_slice() {
             [] => "an object".to_owned(),
             names => format!("an object with {}", names.join(", ")),

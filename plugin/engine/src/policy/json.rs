@@ -38,6 +38,11 @@ pub(crate) fn parse(text: &[u8]) -> Result<Node, Mistake> {
     })
 }
 
+/// The text without the byte order mark that some editors put first. RFC 8259, section 8.1: a reader may skip it.
+pub(super) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
 impl Node {
     /// The member of that name; `None` where there is none, or this is no object.
     pub fn get(&self, name: &str) -> Option<&Self> {

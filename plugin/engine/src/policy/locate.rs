@@ -1,10 +1,11 @@
 //! Where in a text a JSON pointer leads. The text is taken to be JSON; what else it is, is not checked.
 
-use super::json::parse;
+use super::json::{parse, without_mark};
 
 /// The line and column, from 1, of the value that `pointer` leads to. Of members that stand twice, the first counts.
 /// `None` where the pointer leads nowhere.
 pub fn locate(text: &[u8], pointer: &str) -> Option<(usize, usize)> {
+    let text = without_mark(text);
     let mut scan = Scan { rest: text };
     scan.skip_space();
     for segment in pointer.split('/').skip(1) {
@@ -126,6 +127,7 @@ mod tests {
             assert_eq!(locate(text, pointer), expected, "{pointer}");
         }
         assert_eq!(locate(b"", ""), Some((1, 1)));
+        assert_eq!(locate(b"\xef\xbb\xbf{\"a\": 1}", "/a"), Some((1, 7)));
         assert_eq!(locate(b"{\"a", "/a"), None);
     }
 }

@@ -3,12 +3,14 @@
 use core::fmt;
 
 use super::json::Node;
+use super::meant::meant;
 
 /// More messages than this help nobody; the rest is counted.
 const MOST: usize = 100;
 /// A found value is quoted up to this many characters.
 const LONGEST_QUOTE: usize = 60;
-/// A member's name that is longer than this does not enter a pointer: the pointer then names the object it is in.
+/// A member's name that is longer than this, or holds a colon, does not enter a pointer: the pointer then names the
+/// object it is in. No right name has a colon, and behind one may stand a header's value or a password.
 const LONGEST_SEGMENT: usize = 200;
 
 /// One mistake in a policy.
@@ -30,10 +32,11 @@ impl Mistake {
         Self { pointer: pointer.to_owned(), found: found.into(), allowed: allowed.into(), suggestion: None }
     }
 
-    /// The same mistake with the nearest of `names`, if one is near to what was `written`.
+    /// The same mistake with the one of `names` that was probably meant by what was `written`, if there is one.
     #[must_use]
     pub fn suggesting<'a>(mut self, written: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        self.suggestion = nearest(written, names);
+        let names: Vec<&str> = names.into_iter().collect();
+        self.suggestion = meant(written, &names).map(str::to_owned);
         self
     }
 }
@@ -136,7 +139,7 @@ impl core::error::Error for Mistakes {}
 
 /// The pointer to `name` in the object at `pointer`.
 pub(super) fn member(pointer: &str, name: &str) -> String {
-    if name.len() > LONGEST_SEGMENT {
+    if name.len() > LONGEST_SEGMENT || colon(name).is_some() {
         return pointer.to_owned();
     }
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
@@ -164,6 +167,18 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
+/// A member's name in quotes, cut at its first colon.
+pub(super) fn quoted_name(name: &str) -> String {
+    match colon(name).and_then(|at| name.get(..at)) {
+        Some(before) => format!("\"{}:...\"", escaped(before, LONGEST_QUOTE)),
+        None => quoted(name),
+    }
+}
+
+fn colon(name: &str) -> Option<usize> {
+    name.bytes().position(|byte| byte == b':')
+}
+
 /// What precedes the first `://` of a text. The library's search for texts would be 5 KB of the .wasm.
 pub(super) fn scheme(text: &str) -> Option<&str> {
     let length = text.as_bytes().windows(3).position(|window| window == b"://")?;
@@ -189,66 +204,9 @@ fn escaped(text: &str, longest: usize) -> String {
     out
 }
 
-/// The name nearest to what was written: one edit away for each three characters, at least one, but not all of it.
-fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    if written.len() > LONGEST_QUOTE {
-        return None;
-    }
-    let written = written.to_ascii_lowercase().replace('-', "_");
-    let length = written.chars().count();
-    let worst = (length / 3).max(1).min(length.saturating_sub(1));
-    names
-        .into_iter()
-        .filter(|name| name.len() <= LONGEST_QUOTE)
-        .map(|name| (distance(&written, &name.to_ascii_lowercase().replace('-', "_")), name))
-        .filter(|(edits, _)| *edits <= worst)
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, name)| name.to_owned())
-}
-
-/// How many insertions, deletions, replacements and swaps of neighbours turn `from` into `to`: Damerau's distance in its
-/// restricted form (brust, burst: 1; kitten, sitting: 3).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX);
-    let mut before = Vec::new();
-    let mut above: Vec<usize> = (0..=to.len()).collect();
-    let mut previous = None;
-    for (line, a) in from.chars().enumerate() {
-        let mut row = vec![line.saturating_add(1)];
-        for (column, b) in to.iter().enumerate() {
-            let next = column.saturating_add(1);
-            let mut edits = at(&above, column).saturating_add(usize::from(a != *b));
-            edits = edits.min(at(&row, column).saturating_add(1)).min(at(&above, next).saturating_add(1));
-            if let Some(last) = column.checked_sub(1)
-                && previous == Some(*b)
-                && to.get(last) == Some(&a)
-            {
-                edits = edits.min(at(&before, last).saturating_add(1));
-            }
-            row.push(edits);
-        }
-        before = core::mem::replace(&mut above, row);
-        previous = Some(a);
-    }
-    above.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn near_names_are_found_and_far_ones_not() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("brust", "burst"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        let names = ["token_bucket", "leaky_bucket", "fixed_window"];
-        assert_eq!(nearest("token_buket", names).as_deref(), Some("token_bucket"));
-        assert_eq!(nearest("Token-Bucket", names).as_deref(), Some("token_bucket"));
-        assert_eq!(nearest("cheese", names), None);
-        assert_eq!(nearest("x", ["a"]), None);
-    }
 
     #[test]
     fn quotes_are_harmless() {
@@ -256,6 +214,9 @@ mod tests {
         assert_eq!(quoted(&"x".repeat(100)).len(), LONGEST_QUOTE + 5);
         assert_eq!(quoted("redis://:pw@host"), "\"redis://...\"");
         assert_eq!(member("/a", "b/c~"), "/a/b~1c~0");
+        assert_eq!(member("/a", "authorization: Bearer x"), "/a");
+        assert_eq!(quoted_name("authorization: Bearer x"), "\"authorization:...\"");
+        assert_eq!(quoted_name("x\n"), r#""x\u{a}""#);
     }
 
     #[test]

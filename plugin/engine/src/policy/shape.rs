@@ -1,9 +1,13 @@
 //! What the parts of a policy look like: the vocabulary that `format` is written in, `walk` checks by and `schema`
 //! translates. Custom strategies describe their options with it.
 
-/// A text that only the schema shows, which is made natively: a .wasm does not carry it.
+/// Whether this build serves people who edit policies: the schema is made natively and the command line runs natively. A
+/// .wasm carries nothing that is for them alone.
+pub(super) const FOR_EDITORS: bool = !cfg!(target_family = "wasm");
+
+/// A text that only editors show.
 pub const fn for_editors(text: &'static str) -> &'static str {
-    if cfg!(target_family = "wasm") { "" } else { text }
+    if FOR_EDITORS { text } else { "" }
 }
 
 /// A member of an object.

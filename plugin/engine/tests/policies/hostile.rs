@@ -43,6 +43,14 @@ fn the_full_policy_is_valid() {
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped() {
+    let text = format!("\u{feff}{FULL}");
+    Policy::parse(text.as_bytes(), &Catalogue::builtin()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(refusal("\u{feff}\u{feff}{}").contains("no value at line 1 column 1"), "one, and first only");
+    survives(text.replace("\"version\": 1", "\"version\": 2").as_bytes());
+}
+
+#[test]
 fn bombs_are_refused() {
     assert!(refusal(&"[".repeat(100_000)).contains("nested too deeply"));
     assert!(refusal(&" ".repeat((1 << 20) + 1)).contains("found 1048577 bytes, allowed: at most 1048576 bytes"));
@@ -189,10 +197,12 @@ proptest! {
         let secret = serde_json::to_string(&secret).unwrap();
         let secret = match shape { 0 => secret, 1 => format!("[{secret}]"), 2 => format!("{{\"a\": {secret}}}"), _ => format!("[[{secret}]]") };
         let text = format!(
-            "{{\"version\": 1, \"rules\": [{{\"strategy\": {{\"type\": \"graceful\", \"forward\": {{\"headers\": {{\"x\": {secret}}}}}}}}}], \
-             \"store\": {{\"type\": \"redis\", \"token\": {secret}, \"basic\": {{\"user\": \"u\", \"password\": {secret}}}}}, \
-             \"admin_api\": {{\"tokens\": [{{\"name\": \"a\", \"sha256\": {secret}}}, {secret}]}}, \
-             \"alerts\": [{{\"name\": \"a\", \"webhook\": {{\"token\": {secret}}}}}]}}"
+            "{{\"version\": 1, \"rules\": [{{\"strategy\": {{\"type\": \"graceful\", \"forward\": {{\"headers\": {{\"x\": {secret}}}}}}}}}, \
+             {{\"strategy\": {{\"type\": \"queue\", \"authority\": {secret}}}}}], \
+             \"store\": {{\"type\": \"redis\", \"authority\": {secret}, \"protocol\": {secret}, \"token\": {secret}, \
+             \"basic\": {{\"user\": {secret}, \"password\": {secret}}}}}, \
+             \"admin_api\": {{\"tokens\": [{{\"name\": \"a\", \"role\": {secret}, \"sha256\": {secret}}}, {secret}]}}, \
+             \"alerts\": [{{\"name\": \"a\", \"webhook\": {{\"authority\": {secret}, \"path\": {secret}, \"token\": {secret}}}}}]}}"
         );
         prop_assert!(!refusal(&text).contains("hunter2"), "{}", refusal(&text));
         survives(text.as_bytes());

@@ -33,7 +33,8 @@ pub(crate) const THROTTLE: &[Member] = &[
 /// `queue`.
 pub(crate) const QUEUE: &[Member] = &[
     Member::required("cluster", Shape::Text(text::CLUSTER), "The proxy's cluster that carries jobs out."),
-    Member::required("authority", Shape::Text(text::AUTHORITY), "The :authority of the calls."),
+    // A user and a password may have been written before it.
+    Member::required("authority", Shape::Text(text::AUTHORITY), "The :authority of the calls.").secret(),
     Member::or("max_queued", Shape::Integer { min: 1, max: 1_000_000 }, "1000", "How many jobs may wait."),
     Member::or("max_body_bytes", Shape::Integer { min: 0, max: 1_048_576 }, "65536", "The largest request body."),
     Member::or(
