@@ -87,6 +87,14 @@ impl IdentitySettings {
         })
     }
 
+    /// The first unverified source that stands before a verified one, and that one: a client that sends the first has its
+    /// say instead of the second's.
+    pub(super) fn unverified_before_verified(&self) -> Option<(usize, usize)> {
+        let first = self.user.iter().position(|source| !source.is_verified())?;
+        let next = self.user.iter().skip(first).position(UserSource::is_verified)?;
+        Some((first, first.saturating_add(next)))
+    }
+
     /// Whether any source yields identities that clients cannot make up.
     pub fn has_verified_source(&self) -> bool {
         self.user.iter().any(UserSource::is_verified)

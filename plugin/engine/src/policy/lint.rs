@@ -1,9 +1,11 @@
 //! Warnings: what a policy may say and probably does not mean. Each says what to write instead; none changes anything.
 
 mod cover;
+mod letter;
 
 use super::json::Node;
 use super::mistake::{entry, member};
+use super::shape::FOR_EDITORS;
 use super::{Anonymous, Policy, Rule, Scope, Store, Warning};
 use crate::sorted::Sorted;
 use crate::time::Micros;
@@ -17,12 +19,18 @@ pub(super) fn warnings(policy: &Policy, document: &Node) -> Vec<Warning> {
     let nodes = document.get("rules").map(Node::entries).unwrap_or_default();
     let mut found = Warnings(Vec::new());
     found.about_the_document(policy);
+    if FOR_EDITORS {
+        letter::about_admins(&policy.admins, &mut found);
+    }
     let mut seen = Sorted::default();
     for (index, (rule, node)) in policy.rules.iter().zip(nodes).enumerate() {
         let pointer = entry("/rules", index);
         found.about_the_quota(rule, node, &pointer, policy);
         found.about_the_match(rule, &pointer, policy);
         found.about_replacing(index, rule, &pointer, policy);
+        if FOR_EDITORS {
+            letter::about_rule(rule, &pointer, &mut found);
+        }
         let strategy = node.get("strategy").or_else(|| document.get("defaults")?.get("strategy"));
         if let Some(text) = strategy.and_then(|strategy| about_throttle(rule, strategy)) {
             found.add(member_or(node, &pointer, "strategy"), text);
@@ -53,6 +61,16 @@ impl Warnings {
         }
         if !policy.admins.user_ids.is_empty() && !policy.identity.has_verified_source() {
             self.add("/admins/user_ids".to_owned(), NEVER_VERIFIED);
+        }
+        if let Some((earlier, later)) = policy.identity.unverified_before_verified()
+            && policy.rules.iter().any(|rule| rule.scope == Scope::PerUser || !rule.user_ids.is_empty())
+        {
+            let text = format!(
+                "anybody can send this, and {} is then not looked at: a user whom rules name or count escapes them; write \
+                 verified sources first",
+                entry("/identity/user", later)
+            );
+            self.add(entry("/identity/user", earlier), text);
         }
         for (index, range) in policy.admins.ip_addresses.iter().enumerate() {
             if range.to_string().ends_with("/0") {

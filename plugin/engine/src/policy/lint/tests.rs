@@ -48,6 +48,46 @@ fn users_that_clients_make_up() {
 }
 
 #[test]
+fn a_source_that_clients_put_before_a_verified_one() {
+    let sources =
+        r#""identity": {"user": [{"metadata": ["a", "b"]}, {"cookie": "s"}, {"header": "x", "trust": "verified"}]},"#;
+    let expected = "/identity/user/1: anybody can send this, and /identity/user/2 is then not looked at";
+    let ip = rule("i", "per_ip", "");
+    draws(&[rule("u", "per_user", ""), ip.clone()], sources, &[expected]);
+    draws(&[rule("u", "global", r#", "user_ids": ["mallory"]"#), ip.clone()], sources, &[expected]);
+    draws(core::slice::from_ref(&ip), sources, &[]);
+    let ordered = r#""identity": {"user": [{"metadata": ["a", "b"]}, {"cookie": "s"}]},"#;
+    draws(&[rule("u", "per_user", ""), ip], ordered, &[]);
+}
+
+#[test]
+fn what_matches_to_the_letter_only() {
+    let admins = r#""admins": {"user_ids": ["root", "root "]},"#;
+    let ids = rule("a", "global", r#", "user_ids": ["\u3000al", "al", "a l"]"#);
+    draws(&[ids], admins, &["/admins/user_ids/1: space at an end", "/rules/0/user_ids/0: space at an end"]);
+    let methods = rule("a", "global", r#", "methods": ["GET", "*", "all"]"#);
+    draws(&[methods], "", &["/rules/0/methods/1: write no \"methods\"", "/rules/0/methods/2: every method"]);
+    let endpoints =
+        rule("a", "global", r#", "endpoints": ["/v1/:id", "/v1/<int:id>/x", "/v1/[id]", "/v1/a:b", "/v1/{id}/:"]"#);
+    let expected = [
+        "/rules/0/endpoints/0: \":id\" stands for itself alone; for any one segment, write \"{id}\"",
+        "/rules/0/endpoints/1: write \"{id}\"",
+        "/rules/0/endpoints/2: write \"{id}\"",
+    ];
+    draws(&[endpoints], "", &expected);
+}
+
+#[test]
+fn exceptions_that_no_client_can_meet() {
+    let exception = |endpoints: &str| {
+        [rule("a", "per_ip", ""), rule("b", "global", &format!(r#", "replaces": ["a"], "endpoints": [{endpoints}]"#))]
+    };
+    let expected = ["/rules/1/endpoints/0: percent-encoded", "/rules/1/endpoints/2: percent-encoded"];
+    draws(&exception(r#""/my files/*", "/ok/{id}", "/caf\u00e9""#), "", &expected);
+    draws(&[rule("b", "global", r#", "endpoints": ["/my files/*"]"#)], "", &[]);
+}
+
+#[test]
 fn what_can_never_match() {
     let source = r#""identity": {"user": [{"cookie": "session"}]}, "admins": {"user_ids": ["root"]},"#;
     let user = rule("a", "global", r#", "user_ids": ["alice"]"#);
