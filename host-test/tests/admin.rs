@@ -11,6 +11,8 @@ mod alerts;
 mod calls;
 #[path = "admin/console.rs"]
 mod console;
+#[path = "admin/full.rs"]
+mod full;
 #[path = "admin/grants.rs"]
 mod grants;
 #[path = "admin/offenders.rs"]

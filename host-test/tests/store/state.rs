@@ -312,3 +312,78 @@ fn a_caller_who_leaves_and_a_vm_that_dies_lose_nothing_that_was_taken() {
     }
     assert_eq!(overrides(&at), 2);
 }
+
+#[test]
+fn a_full_state_of_a_fleet_still_takes_what_an_operator_must_be_able_to_do() {
+    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let done = |method: &str, path: &str, body: &Value| {
+        let stream = call(&one, 0, method, path, body);
+        answered(&one, &store);
+        stream.status()
+    };
+    let given = give(&one, 0, "a", 1);
+    answered(&one, &store);
+    let id = json_of(&given)["override_id"].as_str().unwrap().to_owned();
+    give(&one, 0, "b", 60);
+    answered(&one, &store);
+    let mut full = 0;
+    for (number, users) in [60, 60, 60, 60, 60, 60, 9, 9, 9, 9, 9, 1, 1].into_iter().enumerate() {
+        let users: Vec<String> = (0..users).map(|n| format!("{n:01000}")).collect();
+        let rule = json!({"scope": "per_user", "rate": 9, "window_seconds": 60, "user_ids": users});
+        match done("PUT", &format!("/v1/rules/r{number}"), &rule) {
+            409 => full += 1,
+            status => assert_eq!(status, 200),
+        }
+    }
+    assert!(full > 0, "{} bytes", store.0.borrow().1.len());
+    for _ in 0..12 {
+        assert_eq!(done("POST", "/v1/metrics/each/reset", &Value::Null), 200);
+    }
+    let kill = json!({"target_rule": "*", "reason": "emergency_access", "duration_minutes": 5, "unlimited": true});
+    assert_eq!(done("POST", "/v1/overrides", &kill), 201);
+    assert_eq!(second(&store, &[&one, &other]), 2);
+    assert_eq!(overrides(&other), 3, "it is in force on the other too");
+    assert_eq!(done("DELETE", &format!("/v1/overrides/{id}"), &Value::Null), 204);
+    give(&one, 0, "c", 1);
+    answered(&one, &store);
+    for _ in 0..62 {
+        second(&store, &[&one, &other]);
+    }
+    assert_eq!(store.state()["grants"].as_array().map(Vec::len), Some(2), "its end is noted");
+    assert_eq!(get(&other, "/v1/audit")["entries"].as_array().unwrap().last().unwrap()["action"], "override_expired");
+    assert_eq!(get(&one, "/v1/status")["runtime"]["in_step"], json!(true));
+    assert_eq!(done("DELETE", "/v1/rules/r0", &Value::Null), 204);
+    assert!(store.0.borrow().1.len() <= 500_000);
+    one.sound();
+}
+
+#[test]
+fn what_is_too_large_to_be_taken_over_is_said_once_and_looked_for_again() {
+    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    give(&at, 0, "a", 1);
+    answered(&at, &store);
+    // A version with other bounds has put more than this one would.
+    let put = |generation: u64, bytes: usize| {
+        let mut state = store.state();
+        state["generation"] = json!(generation);
+        let rule = json!({"name": "x", "scope": "global", "rate": 9, "window_seconds": 60, "more": "x".repeat(bytes)});
+        state["rules"] = json!([rule]);
+        let tag = format!("{generation}-{}", state["audit"]["head"]["hash"].as_str().unwrap());
+        *store.0.borrow_mut() = (tag, state.to_string());
+    };
+    put(2, 499_500);
+    for _ in 0..62 {
+        assert_eq!(second(&store, &[&at]), 1, "one look a second, an end that is to be noted or not");
+    }
+    assert_eq!(get(&at, "/v1/rules")["generation"], json!(1));
+    assert_eq!(get(&at, "/v1/status")["runtime"]["in_step"], json!(true));
+    put(3, 10);
+    for _ in 0..3 {
+        second(&store, &[&at]);
+    }
+    assert_eq!(store.state()["grants"], json!([]));
+    let said = tidegate::messages(&at.host, LogLevel::Error);
+    let said: Vec<&String> = said.iter().filter(|line| line.contains("too large for this proxy")).collect();
+    assert!((1..=WORKERS + 1).contains(&said.len()), "{said:?}");
+    at.sound();
+}

@@ -15,7 +15,7 @@ use tidegate_engine::admin::call::{Call, Unroutable};
 use tidegate_engine::admin::runtime::{Baseline, Runtime};
 use tidegate_engine::admin::{hex, overlay};
 use tidegate_engine::policy::{AdminApi, AdminToken, Policy, Store};
-use tidegate_engine::{Decision, Engine, Header, Readings, Request, Response, Timestamp};
+use tidegate_engine::{Decision, Engine, Header, Micros, Readings, Request, Response, Timestamp};
 
 use crate::host::{self, Level, Metric, MetricKind, define_metric};
 use crate::root::Deployment;
@@ -23,6 +23,9 @@ use logins::Logins;
 pub(crate) use spread::Asks;
 use spread::Spread;
 pub(crate) use state::Draft;
+
+/// When what is due is tried again after it failed: a tick would otherwise follow the other.
+const AGAIN_AFTER: Micros = Micros::from_secs(1);
 
 /// What a deployment with an admin API keeps besides the rest.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub(crate) struct Operated {
     /// How far this worker has read.
     seen: Cell<Option<u64>>,
     runtime: RefCell<Runtime>,
+    /// Before this moment grants that have ended are not noted: the last try failed.
+    not_before: Cell<Timestamp>,
+    /// The last time that something was due it was not done; the log says why.
+    was_stuck: Cell<bool>,
     /// Why the rules put at run time do not fit the policy file; empty where they do.
     misfit: RefCell<Vec<String>>,
     /// The policy file's own policy, without what is laid over it.
@@ -76,6 +83,8 @@ impl Operated {
             changes: metric(MetricKind::Gauge, "admin_changes"),
             seen: Cell::new(None),
             runtime: RefCell::default(),
+            not_before: Cell::default(),
+            was_stuck: Cell::new(false),
             misfit: RefCell::default(),
             own: RefCell::default(),
             spread: matches!(policy.store, Store::Redis(_)).then(|| Spread::new(&policy.namespace)),
@@ -88,7 +97,8 @@ impl Operated {
 
     /// When the next grant ends; in a fleet that is noted with the next look at the store.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        if self.spread.is_some() { None } else { self.runtime.borrow().next_expiry() }
+        let ends = if self.spread.is_some() { None } else { self.runtime.borrow().next_expiry() };
+        ends.map(|at| at.max(self.not_before.get()))
     }
 
     /// When the store is looked at next, on the steady clock.
@@ -163,10 +173,14 @@ impl Deployment {
         }
         if operated.next_due().is_some_and(|at| at <= now) {
             // Every worker tries; whoever writes first has noted it, the others find nothing.
-            let _ = operated.change(&|mut runtime| {
+            let noted = operated.change(&|mut runtime| {
                 runtime.expire(now);
                 Ok((runtime, answer::nothing()))
             });
+            if let Err(why) = noted {
+                operated.not_before.set(now + AGAIN_AFTER);
+                operated.complain(&["overrides that have ended stay in the list: ", &why.body].concat());
+            }
             operated.seen.set(None);
             self.refresh(now);
         }

@@ -9,7 +9,7 @@ use super::{hex, line, number, object, rfc3339, text};
 use crate::policy::{Node, json};
 use crate::time::Timestamp;
 
-/// How many entries are kept; older ones are in the host's log.
+/// How many entries are kept, and fewer where they do not fit; older ones are in the host's log.
 const MOST: usize = 256;
 
 /// The action of the entries that have a trail of their own.
@@ -131,7 +131,7 @@ impl Trail {
     /// The entries after a number, with the head, as the API shows them.
     pub fn shown(&self, after: u64) -> Node {
         let entries = self.entries.iter().filter(|entry| entry.seq > after);
-        let first = self.entries.first().map_or(1, |entry| entry.seq);
+        let first = self.entries.first().map_or(self.seq.saturating_add(1), |entry| entry.seq);
         object(&mut [
             ("head", self.head()),
             ("entries", Node::List(entries.map(Entry::node).collect())),
@@ -161,9 +161,18 @@ impl Trail {
         object(&mut [("seq", number(self.seq)), ("hash", text(self.hash()))])
     }
 
-    /// Writes it, to be stored.
-    pub fn stored(&self) -> Node {
-        self.shown(0)
+    /// Writes it, to be stored: the last entries that have room in so many bytes.
+    pub fn stored(&self, bytes: usize) -> Node {
+        let mut left = bytes;
+        let fits = |entry: &&Entry| {
+            let rest = left.checked_sub(entry.node().to_json().len().saturating_add(1));
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        let kept = self.entries.iter().rev().take_while(fits).count();
+        let dropped = self.entries.len().saturating_sub(kept);
+        let after = self.entries.get(dropped).map_or(self.seq, |entry| entry.seq.saturating_sub(1));
+        self.shown(after)
     }
 
     /// Reads what [`Self::stored`] writes.
@@ -273,7 +282,7 @@ mod tests {
         assert_eq!(verify(trail.shown(0).to_json().as_bytes(), None), Ok(10));
         assert_eq!(verify(lines(&trail).join("\n").as_bytes(), Some((10, trail.hash.as_deref().unwrap()))), Ok(10));
         assert!(lines(&trail).iter().all(|line| line.is_ascii() && !line.contains(['\u{1b}', '\n'])));
-        assert_eq!(Trail::restored(&trail.stored()), Some(trail));
+        assert_eq!(Trail::restored(&trail.stored(usize::MAX)), Some(trail));
     }
 
     #[test]
@@ -304,6 +313,20 @@ mod tests {
         let mut rewritten = Trail::default();
         (0..10).for_each(|n| rewritten.append(Timestamp::from_micros(n), "ops", "nothing", object(&mut [])));
         assert_eq!(verify(lines(&rewritten).join("\n").as_bytes(), head), Err(Fault::OtherHead));
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_off_from_the_front() {
+        let trail = trail(9);
+        let entry = trail.entries[8].node().to_json().len() + 1;
+        for (bytes, kept) in [(usize::MAX, 9), (3 * entry, 3), (3 * entry - 1, 2), (0, 0)] {
+            let mut restored = Trail::restored(&trail.stored(bytes)).unwrap();
+            assert_eq!((restored.entries.len(), restored.head()), (kept, trail.head()));
+            assert_eq!(restored.shown(0).get("truncated"), Some(&Node::Boolean(kept < 9)), "{kept} entries");
+            assert_eq!(restored.shown(9).get("truncated"), Some(&Node::Boolean(false)));
+            restored.append(Timestamp::default(), "ops", "revoked", object(&mut []));
+            assert_eq!(verify(restored.shown(0).to_json().as_bytes(), None), Ok(kept + 1), "the chain goes on");
+        }
     }
 
     #[test]

@@ -75,12 +75,20 @@ impl Grant {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(body: &[u8], policy: &Policy, catalogue: &Catalogue, giving: Giving<'_>) -> Result<Self, Mistakes> {
-        let node = body::read(body, &body::OVERRIDE, catalogue)?;
+        let longest = policy.admin_api.max_override_minutes;
+        let allowed = format!("1 to {longest}, the policy's max_override_minutes");
+        let node = body::read(body, &body::OVERRIDE, catalogue).map_err(|mistakes| {
+            let mut precise = Mistakes::default();
+            for mistake in &mistakes {
+                let is_duration = mistake.pointer == "/duration_minutes";
+                let allowed = if is_duration { &allowed } else { &mistake.allowed };
+                precise.add(Mistake { allowed: allowed.clone(), ..mistake.clone() });
+            }
+            precise
+        })?;
         let mut mistakes = Mistakes::default();
         let minutes = node.get("duration_minutes").and_then(Node::whole).unwrap_or(0);
-        let longest = policy.admin_api.max_override_minutes;
         if minutes > longest {
-            let allowed = format!("1 to {longest}, the policy's max_override_minutes");
             mistakes.add(Mistake::new("/duration_minutes", minutes.to_string(), allowed));
         }
         if node.word("admin_id").is_some_and(|id| id != giving.admin) {
@@ -114,6 +122,11 @@ impl Grant {
     /// Whether it is for everybody: a kill switch, or a larger quota for all.
     pub fn is_for_everybody(&self) -> bool {
         self.target.user.is_none() && self.target.ip.is_none() && self.target.endpoint.is_none()
+    }
+
+    /// Whether it switches a rule off, or all, for everybody.
+    pub fn is_kill_switch(&self) -> bool {
+        self.is_for_everybody() && self.allowance == Allowance::Unlimited
     }
 
     /// Whether it may act on requests of this user and address; of which one is unknown counts as fitting none.
@@ -180,11 +193,16 @@ impl Grant {
         given("target_rule", self.target.rule.clone().or(all));
         given("reason", Some(self.reason.clone()));
         given("note", Some(self.note.clone()));
-        members.push(match self.allowance {
+        members.push(self.allowed());
+        members
+    }
+
+    /// What it allows, as a member.
+    fn allowed(&self) -> (String, Node) {
+        match self.allowance {
             Allowance::Unlimited => ("unlimited".to_owned(), Node::Boolean(true)),
             Allowance::Times(ppm) => ("rate_multiplier".to_owned(), Node::of_millionths(ppm)),
-        });
-        members
+        }
     }
 }
 
@@ -209,13 +227,17 @@ fn target(node: &Node, policy: &Policy, mistakes: &mut Mistakes) -> Option<Targe
         let mistake = Mistake::new("/target_rule", quoted(rule), "the name of a rule of this policy, or \"*\"");
         mistakes.add(mistake.suggesting(rule, policy.rules.iter().map(|known| known.name.as_str())));
     }
-    let user = node.word("target_user_id");
+    // Requests' identities are trimmed.
+    let user = node.word("target_user_id").map(str::trim);
+    if user == Some("") {
+        mistakes.add(Mistake::new("/target_user_id", "only white space", "a user"));
+    }
     if user.is_some() && !policy.identity.has_verified_source() {
         let allowed = "no user: this policy has no verified source of users, so that this would never match";
         mistakes.add(Mistake::new("/target_user_id", "a user", allowed));
     }
     Some(Target {
-        user: user.map(|user| user.trim().to_owned()),
+        user: user.map(str::to_owned),
         ip,
         endpoint: node.word("target_endpoint").and_then(|text| Template::parse(text).ok()),
         rule: rule.map(str::to_owned),

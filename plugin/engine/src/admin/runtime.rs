@@ -12,8 +12,19 @@ const LAYOUT: u64 = 1;
 /// The most rules put at run time, and the most grants, at one time.
 const MOST_RULES: usize = 100;
 const MOST_GRANTS: usize = 256;
-/// The most bytes. A reader takes a JSON text of up to 1 MiB, and as a text within one it may grow to twice its size.
+/// The most bytes of rules and grants together.
+const MOST_PUT_BYTES: usize = 350_000;
+/// What is kept free of both for kill switches, so that nothing fills the way of the last resort: 16 with the longest
+/// note have 42,000 bytes.
+const SPARE_GRANTS: usize = 16;
+const SPARE_BYTES: usize = 50_000;
+/// The most bytes without baselines: the audit trail has what rules and grants leave of it, 99,000 at the least. A store's
+/// answer may have 1 MiB, and as a text within it this may grow to twice its size.
 const MOST_BYTES: usize = 500_000;
+/// No state has more: 1,000 baselines, which never leave the proxy, have 350,000 at most.
+const MOST_READ: usize = 1_000_000;
+/// More than all that is written between and around the members.
+const FRAME: usize = 1_000;
 
 /// The state at run time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,7 +67,7 @@ impl Runtime {
         if bytes.is_empty() {
             return Some(Self::default());
         }
-        if bytes.len() > MOST_BYTES {
+        if bytes.len() > MOST_READ {
             return None;
         }
         let node = json::parse(bytes).ok()?;
@@ -79,11 +90,23 @@ impl Runtime {
         })
     }
 
-    /// Writes it down.
+    /// Writes it down. Of the audit trail it takes the last entries that fit.
     ///
     /// # Errors
-    /// It is more than [`Self::read`] would take.
+    /// Rules and grants are more than [`Self::put_rule`] and [`Self::give`] let in.
     pub fn bytes(&self) -> Result<Vec<u8>, Refused> {
+        self.written(&self.baselines).map(String::into_bytes)
+    }
+
+    /// Writes down what a fleet shares: all but the baselines, since every proxy counts for itself.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub fn to_spread(&self) -> Result<String, Refused> {
+        self.written(&[])
+    }
+
+    fn written(&self, baselines: &[Baseline]) -> Result<String, Refused> {
         let baseline = |baseline: &Baseline| {
             object(&mut [
                 ("rule", text(&baseline.rule)),
@@ -91,25 +114,22 @@ impl Runtime {
                 ("counts", Node::List(baseline.counts.iter().map(|count| number(*count)).collect())),
             ])
         };
+        let left = MOST_BYTES.checked_sub(FRAME.saturating_add(self.put_bytes())).ok_or(Refused::Full)?;
         let node = object(&mut [
             ("layout", number(LAYOUT)),
             ("generation", number(self.generation)),
             ("rules", Node::List(self.rules.clone())),
             ("grants", Node::List(self.grants.iter().map(Grant::stored).collect())),
-            ("baselines", Node::List(self.baselines.iter().map(baseline).collect())),
-            ("audit", self.trail.stored()),
+            ("baselines", Node::List(baselines.iter().map(baseline).collect())),
+            ("audit", self.trail.stored(left)),
         ]);
-        let bytes = node.to_json().into_bytes();
-        if bytes.len() > MOST_BYTES { Err(Refused::Full) } else { Ok(bytes) }
+        Ok(node.to_json())
     }
 
-    /// Writes down what a fleet shares: all but the baselines, since every proxy counts for itself.
-    ///
-    /// # Errors
-    /// It is more than [`Self::read`] would take.
-    pub fn to_spread(&self) -> Result<String, Refused> {
-        let spread = Self { baselines: Vec::new(), ..self.clone() };
-        spread.bytes().and_then(|bytes| String::from_utf8(bytes).map_err(|_| Refused::Full))
+    /// How many bytes rules and grants take.
+    fn put_bytes(&self) -> usize {
+        let grants = self.grants.iter().map(Grant::stored);
+        self.rules.iter().map(bytes_of).chain(grants.map(|grant| bytes_of(&grant))).fold(0, usize::saturating_add)
     }
 
     /// Which version this is: its generation, and the head of the audit trail, which no other history has. Empty where
@@ -151,11 +171,17 @@ impl Runtime {
     /// Puts a rule in the place of the one of its name, or behind the others.
     ///
     /// # Errors
-    /// There are as many as there may be.
+    /// There are as many as there may be, or too large ones: one that is not larger than what it replaces is always taken.
     pub fn put_rule(&mut self, rule: Node) -> Result<(), Refused> {
         let name = rule.word("name").map(str::to_owned);
         let is_full = self.rules.len() >= MOST_RULES;
-        match self.rules.iter_mut().find(|known| known.word("name") == name.as_deref()) {
+        let put = self.put_bytes().saturating_add(bytes_of(&rule));
+        let known = self.rules.iter_mut().find(|known| known.word("name") == name.as_deref());
+        let replaced = known.as_deref().map_or(0, bytes_of);
+        if bytes_of(&rule) > replaced && put.saturating_sub(replaced) > MOST_PUT_BYTES {
+            return Err(Refused::Full);
+        }
+        match known {
             Some(known) => *known = rule,
             None if is_full => return Err(Refused::Full),
             None => self.rules.push(rule),
@@ -178,9 +204,11 @@ impl Runtime {
     /// Adds a grant.
     ///
     /// # Errors
-    /// There are as many as there may be.
+    /// There are as many as there may be, or too large ones. A kill switch has room that no other grant and no rule takes.
     pub fn give(&mut self, grant: Grant) -> Result<(), Refused> {
-        if self.grants.len() >= MOST_GRANTS {
+        let (grants, bytes) = if grant.is_kill_switch() { (SPARE_GRANTS, SPARE_BYTES) } else { (0, 0) };
+        let put = self.put_bytes().saturating_add(bytes_of(&grant.stored()));
+        if self.grants.len() >= MOST_GRANTS.saturating_add(grants) || put > MOST_PUT_BYTES.saturating_add(bytes) {
             return Err(Refused::Full);
         }
         self.grants.push(grant);
@@ -220,6 +248,11 @@ impl Runtime {
             self.baselines.remove(0);
         }
     }
+}
+
+/// How many bytes a value takes in a list.
+fn bytes_of(node: &Node) -> usize {
+    node.to_json().len().saturating_add(1)
 }
 
 #[cfg(test)]

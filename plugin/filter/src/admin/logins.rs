@@ -17,6 +17,8 @@ use crate::host::{self, IF_ABSENT, Level, Metric};
 const OF_ADDRESS: u32 = 10;
 const OF_ALL: u32 = 60;
 const MINUTE: Micros = Micros::from_secs(60);
+/// The most bytes of the trail: 256 entries have 100,000.
+const MOST_BYTES: usize = 128_000;
 /// How many addresses a worker remembers.
 const ADDRESSES: usize = 256;
 
@@ -72,7 +74,7 @@ impl Operated {
         for _ in 0..8 {
             let (mut trail, cas) = self.failed_logins();
             trail.append(now, "unknown", LOGIN_FAILED, object(&mut [("ip_address", text(&address))]));
-            let bytes = trail.stored().to_json();
+            let bytes = trail.stored(MOST_BYTES).to_json();
             if host::set_shared(&self.key(b'L'), bytes.as_bytes(), cas).is_ok() {
                 if let Some(entry) = trail.last() {
                     host::log(Level::Warn, &entry.line());

@@ -97,8 +97,9 @@ impl Deployment {
         let (mut state, _) = operated.read_state();
         let (generation, tag) = (state.generation, state.tag());
         state.expire(now);
-        if state.generation != generation {
-            return propose(fleet, spread, tag, state);
+        // Where it cannot be sent the proxy still hears what others do.
+        if state.generation != generation && propose(operated, fleet, spread, tag.clone(), state) {
+            return;
         }
         fleet.run(redis::Call::get_state(&spread.namespace, tag), Errand::State(Asks::Look(None)), UNHURRIED);
     }
@@ -140,7 +141,7 @@ impl Deployment {
                 let (ours, _) = operated.read_state();
                 if ours.generation > theirs.generation {
                     // The store has lost what was done.
-                    propose(fleet, spread, theirs.tag(), ours);
+                    propose(operated, fleet, spread, theirs.tag(), ours);
                 } else {
                     operated.adopt(&theirs);
                 }
@@ -189,9 +190,12 @@ impl Deployment {
     }
 }
 
-/// Sends the store the state that follows the one of this tag.
-fn propose(fleet: &Fleet, spread: &Spread, known: String, next: Runtime) {
-    if let Ok(call) = redis::Call::set_state(&spread.namespace, known, &next) {
-        fleet.run(call, Errand::State(Asks::Look(Some(Box::new(next)))), UNHURRIED);
-    }
+/// Sends the store the state that follows the one of this tag; `false` where it is too large to be sent.
+fn propose(operated: &Operated, fleet: &Fleet, spread: &Spread, known: String, next: Runtime) -> bool {
+    let Ok(call) = redis::Call::set_state(&spread.namespace, known, &next) else {
+        operated.complain("what was done is too large for the fleet's store");
+        return false;
+    };
+    fleet.run(call, Errand::State(Asks::Look(Some(Box::new(next)))), UNHURRIED);
+    true
 }

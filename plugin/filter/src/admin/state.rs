@@ -56,7 +56,7 @@ impl Operated {
             let mut next = next.clone();
             next.keep_baselines(&known);
             let Ok(bytes) = next.bytes() else {
-                return host::log(Level::Error, "the fleet's state is too large for this proxy");
+                return self.complain("what the fleet's store has is too large for this proxy");
             };
             if self.replace(&known, cas, &next, &bytes) != Err(Status::CAS_MISMATCH) {
                 return;
@@ -64,13 +64,20 @@ impl Operated {
         }
     }
 
+    /// Tells the host's log why what is due is not done, once until it is done again.
+    pub(super) fn complain(&self, why: &str) {
+        if !self.was_stuck.replace(true) {
+            host::log(Level::Error, why);
+        }
+    }
+
     /// Tells the host's log what is new, once it is written.
     fn replace(&self, known: &Runtime, cas: u32, next: &Runtime, bytes: &[u8]) -> Result<(), Status> {
-        if next.generation == known.generation && next.tag() == known.tag() {
-            return Ok(());
+        if next.generation != known.generation || next.tag() != known.tag() {
+            host::set_shared(&self.key(b'A'), bytes, cas)?;
+            self.changes.add(1);
         }
-        host::set_shared(&self.key(b'A'), bytes, cas)?;
-        self.changes.add(1);
+        self.was_stuck.set(false);
         for entry in next.trail.since(&known.trail) {
             host::log(Level::Info, &entry.line());
         }
@@ -82,6 +89,9 @@ impl Operated {
 pub(super) fn refused(why: Refused) -> Response {
     match why {
         Refused::Absent => answer::problem(404, "There is no such thing."),
-        Refused::Full => answer::problem(409, "There is no room for more; remove some first."),
+        Refused::Full => answer::problem(
+            409,
+            "There is room for 100 rules, 256 overrides and 350000 bytes of both; remove some first.",
+        ),
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::admin::grant::{Allowance, Giving, Grant};
 use crate::catalogue::Catalogue;
-use crate::policy::Policy;
+use crate::policy::{Mistakes, Policy};
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -16,9 +16,12 @@ fn policy() -> Policy {
 }
 
 fn grant(body: &str) -> Result<Grant, Vec<String>> {
+    read(body).map_err(|mistakes| mistakes.iter().map(|mistake| mistake.pointer.clone()).collect())
+}
+
+fn read(body: &str) -> Result<Grant, Mistakes> {
     let giving = Giving { admin: "ops", random: [7; 8], now: NOW };
     Grant::read(body.as_bytes(), &policy(), &Catalogue::builtin(), giving)
-        .map_err(|mistakes| mistakes.iter().map(|mistake| mistake.pointer.clone()).collect())
 }
 
 fn full() -> Runtime {
@@ -75,6 +78,9 @@ fn every_mistake_of_a_grant_is_told() {
         let what = format!(r#""target_ip": "{range}", "duration_minutes": 5, "unlimited": true"#);
         assert_eq!(with(&what), ["/target_ip"], "{range}");
     }
+    assert_eq!(with(r#""target_user_id": " ", "duration_minutes": 5, "unlimited": true"#), ["/target_user_id"]);
+    let told = read(&format!(r#"{{"reason": "testing", {user}, "duration_minutes": 0}}"#)).unwrap_err().to_string();
+    assert!(told.ends_with("allowed: 1 to 10080, the policy's max_override_minutes"), "{told}");
     assert_eq!(with(r#""target_user_id": "u", "unlimited": true"#), [""], "it must end");
     assert_eq!(with(r#""duration_minutes": 5, "unlimited": true"#), [""], "it must be for somebody");
     assert_eq!(with(r#""target_rule": "rr", "duration_minutes": 5, "unlimited": true"#), ["/target_rule"]);
@@ -88,6 +94,68 @@ fn every_mistake_of_a_grant_is_told() {
     );
     let ok = grant(r#"{"target_user_id": "u", "rate_multiplier": 2.5, "duration_minutes": 10080, "reason": "other"}"#);
     assert_eq!(ok.unwrap().allowance, Allowance::Times(2_500_000));
+}
+
+fn rule(name: &str, bytes: usize) -> Node {
+    object(&mut [("name", text(name)), ("more", text(&"x".repeat(bytes)))])
+}
+
+/// A state into which no further rule or grant goes, each change noted as the API notes it.
+fn filled() -> Runtime {
+    let mut runtime = Runtime::default();
+    let what = r#"{"target_user_id": "u", "unlimited": true, "reason": "testing", "duration_minutes": 5}"#;
+    while runtime.give(grant(what).unwrap()).is_ok() {
+        runtime.done(NOW, "ops", "override_given", object(&mut []));
+    }
+    assert_eq!(runtime.grants.len(), MOST_GRANTS);
+    for bytes in [60_000, 2_000, 1] {
+        for number in 0.. {
+            let rule = rule(&format!("r{bytes}_{number}"), bytes);
+            if runtime.put_rule(rule.clone()).is_err() {
+                break;
+            }
+            runtime.done(NOW, "ops", "rule_put", object(&mut [("content", rule)]));
+        }
+    }
+    runtime
+}
+
+#[test]
+fn a_full_state_can_always_be_written_and_emptied() {
+    let mut runtime = filled();
+    let known = |runtime: &Runtime| Runtime::read(runtime.to_spread().unwrap().as_bytes()).unwrap();
+    // Whatever was done last is in the trail; what it took the room of is not.
+    assert_eq!(known(&runtime).trail.last(), runtime.trail.last());
+    assert_eq!(known(&runtime).trail.shown(0).get("truncated"), Some(&Node::Boolean(true)));
+    for number in 0..1_000 {
+        runtime.reset(Baseline { rule: format!("{number:064}"), at: NOW, counts: vec![u64::MAX; 11] });
+    }
+    for _ in 0..8 {
+        runtime.done(NOW, "ops", "counter_cleared", object(&mut [("key", text(&"x".repeat(65_000)))]));
+    }
+    assert!(runtime.to_spread().unwrap().len() <= MOST_BYTES);
+    assert_eq!(Runtime::read(&runtime.bytes().unwrap()).map(|read| read.baselines.len()), Some(1_000));
+    // The last resort, with the longest note there is.
+    let note = "\u{1f600}".repeat(500);
+    let kill = format!(
+        r#"{{"target_rule": "*", "unlimited": true, "reason": "testing", "duration_minutes": 5, "note": "{note}"}}"#
+    );
+    for _ in 0..SPARE_GRANTS {
+        runtime.give(grant(&kill).unwrap()).unwrap();
+        assert!(runtime.bytes().is_ok() && runtime.to_spread().unwrap().len() <= MOST_BYTES);
+    }
+    assert_eq!(runtime.give(grant(&kill).unwrap()), Err(Refused::Full));
+    // A rule may shrink; nothing may grow.
+    let largest = runtime.rules[0].word("name").unwrap().to_owned();
+    assert_eq!(runtime.put_rule(rule(&largest, 60_001)), Err(Refused::Full));
+    assert_eq!(runtime.put_rule(rule(&largest, 59_999)), Ok(()));
+    let id = runtime.grants[0].id.clone();
+    assert!(runtime.revoke(&id, NOW).is_ok() && runtime.remove_rule(&largest).is_ok());
+    runtime.expire(NOW + crate::time::Micros::from_secs(300));
+    assert!(runtime.grants.is_empty());
+    let written = known(&runtime);
+    assert_eq!((written.tag(), written.grants.len()), (runtime.tag(), 0));
+    assert_eq!(runtime.put_rule(rule(&largest, 50_000)), Ok(()), "there is room again");
 }
 
 proptest! {
