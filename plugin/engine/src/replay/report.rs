@@ -22,7 +22,7 @@ pub struct Report {
     pub late: u64,
     /// How far the worst of them was.
     pub latest_by: Micros,
-    /// How often the log's clock stepped back by more than an hour; it was followed.
+    /// How often the log's clock stepped back by more than an hour; it was followed, with counters that began anew.
     pub clock_steps: u64,
     /// What the policy would have done.
     pub run: RunReport,

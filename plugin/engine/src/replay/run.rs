@@ -9,6 +9,7 @@ use crate::identity::Subject;
 use crate::memory::Memory;
 use crate::policy::{Rule, Store};
 use crate::strategy::Relief;
+use crate::table::GivenUp;
 use crate::time::{Micros, Timestamp};
 
 /// How many keys are counted at once for a policy whose counters live in a store without such a bound.
@@ -18,6 +19,10 @@ const MAX_KEYS: u32 = 65_536;
 pub(super) struct Run {
     engine: Engine,
     memory: Memory,
+    /// The time of the entry before.
+    clock: Timestamp,
+    /// What memories before this one gave up.
+    given_up: GivenUp,
     outcomes: Outcomes,
     rules: Vec<RuleReport>,
     offenders: Vec<Offenders>,
@@ -34,12 +39,11 @@ pub(super) struct Decided {
 
 impl Run {
     pub(super) fn new(engine: Engine, most_offenders: usize) -> Self {
-        let policy = engine.policy();
-        let max_keys = if let Store::Local { max_keys } = policy.store { max_keys } else { MAX_KEYS };
-        let rules: Vec<RuleReport> = policy.rules.iter().map(RuleReport::of).collect();
+        let rules: Vec<RuleReport> = engine.policy().rules.iter().map(RuleReport::of).collect();
         Self {
-            // A replay must give the same twice; whoever fills a bucket on purpose only spoils this replay.
-            memory: Memory::new(max_keys, [0; 16]),
+            memory: fresh(&engine),
+            clock: Timestamp::default(),
+            given_up: GivenUp::default(),
             outcomes: Outcomes::default(),
             offenders: rules.iter().map(|_| Offenders::new(most_offenders)).collect(),
             rules,
@@ -47,7 +51,14 @@ impl Run {
         }
     }
 
+    /// Entries come in order. An earlier one means that the log's clock stepped back, as where another log begins:
+    /// counters from the old clock's future would limit clients that no proxy would have limited.
     pub(super) fn decide(&mut self, entry: &Entry) -> Decided {
+        if entry.at < self.clock {
+            self.given_up = self.all_given_up();
+            self.memory = fresh(&self.engine);
+        }
+        self.clock = entry.at;
         let engine = self.engine.clone();
         let decision = entry.request.as_request(&engine, |request| match engine.check(request, entry.at) {
             Step::Done(decision) => (decision, Vec::new()),
@@ -69,10 +80,16 @@ impl Run {
     }
 
     pub(super) fn report(self) -> RunReport {
+        let given_up = self.all_given_up();
         let tops = self.offenders.iter().map(Offenders::most_frequent);
         let rules =
             self.rules.into_iter().zip(tops).map(|(rule, offenders)| RuleReport { offenders, ..rule }).collect();
-        RunReport { outcomes: self.outcomes, rules, given_up: self.memory.given_up() }
+        RunReport { outcomes: self.outcomes, rules, given_up }
+    }
+
+    fn all_given_up(&self) -> GivenUp {
+        let (before, now) = (self.given_up, self.memory.given_up());
+        GivenUp { idle: before.idle.saturating_add(now.idle), limiting: before.limiting.saturating_add(now.limiting) }
     }
 
     /// The decision, and for each rule that limits the request the subject of its first cell that does.
@@ -112,6 +129,13 @@ impl Run {
             counts.first_limited = Some(at);
         }
     }
+}
+
+/// Counters that nobody used yet. A replay must give the same twice; whoever fills a bucket on purpose only spoils this
+/// replay.
+fn fresh(engine: &Engine) -> Memory {
+    let store = &engine.policy().store;
+    Memory::new(if let Store::Local { max_keys } = store { *max_keys } else { MAX_KEYS }, [0; 16])
 }
 
 impl RuleReport {

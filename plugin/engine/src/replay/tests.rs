@@ -100,3 +100,41 @@ fn a_candidate_is_compared_request_by_request() {
     assert!(more > 0);
     assert_eq!(changes.newly_limited[0].label.as_deref(), Some("203.0.113.9"));
 }
+
+#[test]
+fn a_log_in_the_wrong_order_limits_nobody_whom_its_parts_do_not() {
+    let limited = |logs: &[&[Entry]]| {
+        let mut replay = Replay::new(engine(RULES), Some(engine(RULES)), 3);
+        logs.iter().flat_map(|log| log.iter().cloned()).for_each(|entry| replay.push(entry));
+        let report = replay.finish();
+        let changes = report.candidate.unwrap();
+        assert_eq!((changes.run.outcomes, changes.changes.as_slice()), (report.run.outcomes, &[][..]));
+        (report.run.outcomes.limited, report.clock_steps, report.requests)
+    };
+    let early = log();
+    let late: Vec<Entry> =
+        log().into_iter().map(|entry| Entry { at: entry.at + Micros::from_secs(86_400), ..entry }).collect();
+    let (of_one, ..) = limited(&[&early]);
+    assert!(of_one > 0);
+    assert_eq!(limited(&[&early, &late]), (2 * of_one, 0, 1200));
+    assert_eq!(limited(&[&late, &early]), (2 * of_one, 1, 1200));
+}
+
+#[test]
+fn what_was_given_up_before_a_step_is_still_told() {
+    let text = r#"{"version": 1, "store": {"type": "local", "max_keys": 1024}, "rules":
+        [{"name": "ip", "scope": "per_ip", "rate": 1, "window_seconds": 3600}]}"#;
+    let given_up = |starts: &[u64]| {
+        let engine = Engine::new(Policy::parse(text.as_bytes(), &Catalogue::builtin()).unwrap());
+        let mut replay = Replay::new(engine, None, 3);
+        for start in starts {
+            (0..5000_u32).for_each(|client| {
+                replay.push(entry(*start, &format!("10.0.{}.{}", client >> 8, client & 255), "/"));
+            });
+        }
+        replay.finish().run.given_up.limiting
+    };
+    let once = given_up(&[0]);
+    assert!(once > 0);
+    assert_eq!(given_up(&[90_000, 0]), 2 * once);
+}
