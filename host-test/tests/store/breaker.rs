@@ -1,6 +1,6 @@
 //! When the store is left alone, and when it is asked again: to the millisecond, with what is counted, shown and said.
 
-use tidegate_host_test::{Answer, Stream};
+use tidegate_host_test::{Answer, Cluster, Stream};
 
 use crate::played::{MS, Proxy, asked, done, error, granted, passed, policy, proxy, proxy_of, store_of};
 use crate::tidegate::rule;
@@ -174,10 +174,10 @@ fn each_worker_finds_out_for_itself() {
 #[test]
 fn a_try_without_room_for_its_call_waits_as_long_again() {
     let Some(at) = opened() else { return };
-    at.host.set_cluster("redis", tidegate_host_test::Cluster::NoHealthyHost);
+    at.host.set_cluster("redis", Cluster::NoHealthyHost);
     at.host.advance(700 * MS);
     assert_eq!((at.is_asked(), at.counted()), (false, [0, 3, 1, 0, 0]));
-    at.host.set_cluster("redis", tidegate_host_test::Cluster::Healthy { max_requests: 1 });
+    at.host.set_cluster("redis", Cluster::Healthy { max_requests: 1 });
     at.host.advance(699 * MS);
     assert!(!at.is_asked());
     at.host.advance(MS);
@@ -191,10 +191,10 @@ fn a_try_without_room_for_the_script_waits_as_long_again() {
     let Some(at) = opened() else { return };
     at.host.advance(700 * MS);
     let call = at.call();
-    at.host.set_cluster("redis", tidegate_host_test::Cluster::NoHealthyHost);
+    at.host.set_cluster("redis", Cluster::NoHealthyHost);
     at.host.answer(&call, error("NOSCRIPT"));
     assert_eq!((at.is_asked(), at.counted()), (false, [0, 3, 1, 0, 0]));
-    at.host.set_cluster("redis", tidegate_host_test::Cluster::Healthy { max_requests: 1 });
+    at.host.set_cluster("redis", Cluster::Healthy { max_requests: 1 });
     at.host.advance(700 * MS);
     at.says(done());
     assert!(at.is_healthy(), "it was not waited for for ever");
@@ -210,5 +210,59 @@ fn a_cluster_that_the_proxy_does_not_have_opens_it() {
     }
     assert_eq!(at.counted(), [0, 3, 0, 1, 0]);
     assert!(at.said()[0].contains("the last with no such cluster in the proxy"), "{:?}", at.said());
+    // It comes after its listener, as configuration by xDS may have it; and the first try after that closes the breaker.
+    at.host.advance(350 * MS);
+    at.host.set_cluster("nowhere", Cluster::Healthy { max_requests: 8 });
+    at.host.advance(349 * MS);
+    assert!(!at.is_asked());
+    at.host.advance(MS);
+    at.says(done());
+    assert!(at.is_healthy() && passed(&works(&at)));
+    at.sound();
+}
+
+#[test]
+fn what_no_counter_is_asked_for_says_nothing_of_the_store() {
+    for (cluster, state) in [("nowhere", Cluster::Healthy { max_requests: 8 }), ("redis", Cluster::NoHealthyHost)] {
+        let queue = r#", "strategy": {"type": "queue", "cluster": "jobs", "authority": "jobs"}"#;
+        let policy = policy(BREAKER, &[rule("r", "per_user", 10, 60, queue)]);
+        let policy = policy.replace(r#""cluster": "redis""#, &format!(r#""cluster": "{cluster}""#));
+        let Some(at) = proxy_of(1, &policy) else { return };
+        at.host.set_cluster("redis", state);
+        // It looks for jobs once a second.
+        at.host.advance(9_000 * MS);
+        assert_eq!((at.counted(), at.is_healthy(), at.said()), ([0; 5], true, Vec::<String>::new()), "{cluster}");
+        at.sound();
+    }
+}
+
+#[test]
+fn a_store_that_there_is_never_room_for_is_said_once_and_shows() {
+    let alert = r#""alerts": [{"name": "store", "when": "store_unhealthy"}], "rules": "#;
+    let policy = policy(BREAKER, &rules()).replace("\"rules\": ", alert);
+    let Some(at) = proxy_of(1, &policy) else { return };
+    at.host.set_cluster("redis", Cluster::NoHealthyHost);
+    let firing = || at.host.metrics().gauge("tidegate.default.alert_firing.store");
+    at.from("a");
+    at.from("a");
+    at.host.advance(19 * MS);
+    at.from("a");
+    assert!(at.is_healthy() && at.said().is_empty(), "others may have had the room until now");
+    at.host.advance(MS);
+    let stream = at.from("a");
+    assert!(passed(&stream), "its own counters decide");
+    assert_eq!((at.is_healthy(), store_of(&stream).as_deref()), (false, Some(&b"busy"[..])));
+    let said = "store: the proxy had no room for 3 calls to Redis in a row: its cluster has no endpoint, or its circuit \
+                breakers are full; the proxy's own counters decide";
+    assert_eq!(at.said(), [said]);
+    for _ in 0..8 {
+        at.from("b");
+        at.host.advance(1_000 * MS);
+    }
+    assert_eq!((at.said().len(), firing()), (1, Some(1)), "{:?}", at.said());
+    at.host.set_cluster("redis", Cluster::Healthy { max_requests: 8 });
+    assert!(passed(&works(&at)), "it is asked on");
+    assert!(at.is_healthy());
+    assert_eq!(at.said()[1..], ["store: Redis answers again, and counts from here on"]);
     at.sound();
 }

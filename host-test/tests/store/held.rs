@@ -56,6 +56,43 @@ fn a_throttled_request_without_an_answer_does_as_its_rule_says() {
 }
 
 #[test]
+fn of_many_at_once_no_more_are_held_than_there_is_room_for() {
+    let room = r#", "algorithm": "leaky_bucket", "strategy": {"type": "throttle", "max_delay_ms": 5000, "max_waiting": 3,
+        "max_waiting_per_key": 2}"#;
+    let Some(at) = proxy("", &[rule("r", "per_user", 10, 10, room)]) else { return };
+    let streams: Vec<_> = ["a", "a", "a", "a", "b", "b"].map(|user| at.from(user)).into();
+    for (place, call) in at.host.callouts().iter().enumerate() {
+        assert_eq!(asked(call).lines, ["l 10 10000000 10 5000000 1 w 1 0"], "nobody waits yet");
+        let wait = 1_000_000 * i64::try_from(place).unwrap();
+        at.host.answer(call, granted(&[[wait, 1, 0, wait + 1_000_000, 0]]));
+    }
+    let held: Vec<bool> = streams.iter().map(|stream| stream.outcome() == Outcome::Paused).collect();
+    assert!(passed(&streams[0]));
+    assert_eq!(held, [false, true, true, false, true, false], "two of one client, three in all");
+    for (place, stream) in [(3, &streams[3]), (5, &streams[5])] {
+        assert_eq!(stream.status(), 429);
+        assert_eq!(stream.response().unwrap().headers.text("retry-after").unwrap(), place.to_string());
+    }
+    let back: Vec<_> = at.host.callouts().iter().map(|call| asked(call).lines.remove(0)).collect();
+    let line = |micros: i64| format!("l 10 10000000 10 5000000 1 m {} 0", NOW + micros);
+    assert_eq!(back, [line(3_000_000), line(5_000_000)], "what they were charged for goes back");
+    at.sound();
+}
+
+#[test]
+fn a_request_that_becomes_a_job_waits_for_both_answers_within_one_time() {
+    let Some(at) = proxy("", &[rule("r", "per_user", 1, 60, QUEUE)]) else { return };
+    let stream = at.from("a");
+    let call = at.step("acquire");
+    at.host.advance(13 * MS);
+    at.host.answer(&call, granted(&[[2_000_000, 1, 0, 62_000_000, 0]]));
+    assert_eq!(at.step("put").timeout_ms, 7, "20 less the 13 that are gone");
+    at.host.advance(7 * MS);
+    assert_eq!(stream.status(), 503, "20 ms after it came");
+    at.sound();
+}
+
+#[test]
 fn a_job_keeps_what_came_of_its_body_while_the_store_was_asked() {
     let Some(at) = proxy("", &[rule("r", "per_user", 1, 60, QUEUE)]) else { return };
     let body = "0123456789".repeat(50);

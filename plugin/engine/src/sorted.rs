@@ -49,6 +49,11 @@ impl<K: Ord, V> Sorted<K, V> {
         self.find(key).ok().map(|at| self.0.remove(at).1)
     }
 
+    /// Keeps the pairs of which `keeps` says so, in one pass.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&K, &mut V) -> bool) {
+        self.0.retain_mut(|(key, value)| keeps(key, value));
+    }
+
     /// All pairs, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
         self.0.iter()
@@ -95,5 +100,10 @@ mod tests {
         assert_eq!(map.remove(&1), Some(10));
         assert_eq!(map.remove(&1), None);
         assert_eq!(map.first(), Some(&(3, 30)));
+        map.retain(|key, value| {
+            *value += 1;
+            *key != 5
+        });
+        assert_eq!(map.iter().copied().collect::<Vec<_>>(), [(3, 31), (9, 91)]);
     }
 }

@@ -53,13 +53,6 @@ fn with<T>(otherwise: T, callback: impl FnOnce(&mut Contexts) -> T) -> T {
     })
 }
 
-fn with_root<T>(id: u32, otherwise: T, callback: impl FnOnce(&mut Root) -> T) -> T
-where
-    T: Copy,
-{
-    with(otherwise, |contexts| contexts.roots.get_mut(&id).map_or(otherwise, callback))
-}
-
 fn with_exchange<T>(id: u32, otherwise: T, callback: impl FnOnce(&mut Exchange) -> T) -> T
 where
     T: Copy,
@@ -95,7 +88,10 @@ extern "C" fn proxy_on_vm_start(_: u32, _: usize) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(id: u32, size: usize) -> bool {
-    with_root(id, false, |root| root.configure(size))
+    with(false, |contexts| {
+        let others: Vec<_> = contexts.roots.iter().filter_map(|(_, root)| root.deployment()).collect();
+        contexts.roots.get_mut(&id).is_some_and(|root| root.configure(size, &others))
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -1,5 +1,5 @@
 //! The store that a fleet of proxies shares: asks Redis by HTTP callouts (`calls`), each answered within the policy's time,
-//! leaves it alone while it fails, and in `lease` mode spends what was charged ahead without asking. What is asked and
+//! leaves it alone while it fails, and in `lease` mode answers without asking where what was charged ahead pays. What is asked and
 //! how an answer reads is the engine's (`redis`); what a request does while it waits, and without an answer, is the
 //! exchange's.
 
@@ -7,7 +7,8 @@ mod breaker;
 mod calls;
 mod leases;
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
 
 use tidegate_engine::acquire::{Acquire, Reply};
 use tidegate_engine::admin::explain::Look;
@@ -20,6 +21,7 @@ use tidegate_engine::{Micros, Pending, Timestamp};
 use crate::admin::Asks;
 use crate::host::{self, Metric, MetricKind, define_metric};
 use crate::jobs::Step;
+use crate::timer::Timer;
 use breaker::Breaker;
 pub(crate) use calls::Settled;
 use calls::{Purpose, Put, Question, Sent};
@@ -27,6 +29,11 @@ use leases::Leases;
 
 /// What a call may take that no request of a client waits for.
 pub(crate) const UNHURRIED: Micros = Micros::from_secs(1);
+
+/// How many keys' leases go back at once: Redis takes some 50 us for each and nothing else meanwhile. In a Cluster, where
+/// each is a call of its own, fewer: a call takes as long of a worker.
+const REFUNDED: usize = 64;
+const REFUNDED_IN_CLUSTER: usize = 16;
 
 /// What becomes of questions, as `store_calls_total.<outcome>` counts them: answered; without an answer; not sent,
 /// because the host had no room; not asked, because the store is left alone; and answered by a lease.
@@ -47,13 +54,15 @@ pub(crate) struct Fleet {
     /// What is asked to see whether a store that is left alone answers again: the cells of the call that it failed.
     suspect: RefCell<Option<Call>>,
     calls: RefCell<Sorted<u32, Sent>>,
-    /// In `lease` mode.
-    leases: Option<RefCell<Leases>>,
+    /// In `lease` mode. Deployments of one VM that follow each other share them.
+    leases: Option<Rc<RefCell<Leases>>>,
     /// The store has refused to run one call over several slots.
     is_cluster: Cell<bool>,
     healthy: Metric,
     outcomes: [Metric; OUTCOMES.len()],
     latency: Metric,
+    /// The root's: a breaker that opens, in whatever callback, has it tick when the store is to be tried again.
+    timer: Rc<Timer>,
 }
 
 /// What the store is asked for beside counters.
@@ -87,6 +96,8 @@ pub(crate) struct Answered {
 pub(crate) struct Charged {
     keys: Vec<String>,
     outcomes: Outcomes,
+    /// How long the request has waited for it.
+    took: Micros,
 }
 
 /// What comes of asking.
@@ -116,27 +127,43 @@ impl Charged {
     pub(crate) fn reply(&self) -> Reply {
         self.outcomes.reply()
     }
+
+    /// Whether every charge is for a moment that its cell may still wait for.
+    fn may_wait(&self, acquire: &Acquire) -> bool {
+        let mut cells = acquire.cells.iter().zip(&self.outcomes.cells);
+        cells.all(|(cell, outcome)| !outcome.reply.charged || cell.admits(outcome.reply.wait))
+    }
 }
 
 impl Fleet {
     /// A way to the store of these settings.
-    pub(crate) fn new(settings: Redis, namespace: &str) -> Self {
+    pub(crate) fn new(settings: Redis, namespace: &str, timer: Rc<Timer>) -> Self {
         let name = |part: &str| ["tidegate.", namespace, ".", part].concat();
         let healthy = define_metric(MetricKind::Gauge, &name("store_healthy"));
         healthy.set(1);
         let headers = redis::headers(&settings).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         Self {
             headers,
-            breaker: RefCell::new(Breaker::new(settings.breaker)),
+            breaker: RefCell::new(Breaker::new(settings.breaker, settings.timeout)),
             suspect: RefCell::default(),
             calls: RefCell::default(),
-            leases: settings.leases.then(RefCell::default),
+            leases: settings.leases.then(Rc::default),
             is_cluster: Cell::new(false),
             settings,
             healthy,
             outcomes: OUTCOMES
                 .map(|outcome| define_metric(MetricKind::Counter, &[&name("store_calls_total."), outcome].concat())),
             latency: define_metric(MetricKind::Histogram, &name("store_call_us")),
+            timer,
+        }
+    }
+
+    /// Takes over what a deployment before this one holds, where its store is the same.
+    pub(crate) fn follow(&mut self, before: &Self) {
+        let (own, theirs) = (&self.settings, &before.settings);
+        let is_same = own.cluster == theirs.cluster && own.authority == theirs.authority;
+        if let (Some(leases), Some(held), true) = (&mut self.leases, &before.leases, is_same) {
+            leases.clone_from(held);
         }
     }
 
@@ -145,9 +172,9 @@ impl Fleet {
         self.healthy.value() != 0
     }
 
-    /// How long an exchange waits for an answer.
-    pub(crate) fn timeout(&self) -> Micros {
-        self.settings.timeout
+    /// How long an exchange waits for an answer, or goes on waiting that had one before.
+    pub(crate) fn timeout(&self, before: Option<&Charged>) -> Micros {
+        self.settings.timeout.saturating_sub(before.map_or(Micros::ZERO, |charged| charged.took))
     }
 
     /// Puts an exchange's question. `fingerprint` tells subjects apart.
@@ -159,19 +186,18 @@ impl Fleet {
         fingerprint: impl Fn(&Subject) -> u64,
     ) -> Asked {
         let now = host::steady();
-        let mut leases = Vec::new();
-        if let Some(known) = &self.leases {
-            let mut known = known.borrow_mut();
-            if let Some(reply) = known.spend(pending.acquire(), &fingerprint, now) {
-                self.count(LEASED);
-                return Asked::Leased(pending, reply);
-            }
-            leases = known.wanted(pending.acquire(), &fingerprint, now);
+        let mut known = self.leases.as_ref().map(|leases| leases.borrow_mut());
+        if let Some(reply) = known.as_mut().and_then(|known| known.answer(pending.acquire(), &fingerprint, now)) {
+            self.count(LEASED);
+            return Asked::Leased(pending, reply);
         }
         if !self.breaker.borrow().is_closed() {
             self.count(SPARED);
             return Asked::Spared(pending);
         }
+        let answered_by = now + self.settings.timeout;
+        let wanted = |mut known: RefMut<'_, Leases>| known.wanted(pending.acquire(), &fingerprint, now, answered_by);
+        let leases = known.map(wanted).unwrap_or_default();
         let rules: Vec<usize> = pending.cell_rules().map(|(rule, _)| rule).collect();
         let keys = redis::keys(policy, &rules, pending.acquire());
         let is_split = self.is_cluster.get();
@@ -208,6 +234,14 @@ impl Fleet {
         self.refund(&Call::refunds(&charged.outcomes.charges(acquire, &charged.keys), self.is_cluster.get()));
     }
 
+    /// Refuses, and gives back what the store charged for a moment that a request may no longer wait for.
+    pub(crate) fn keep_waiting_only_where_it_may(&self, charged: &mut Charged, acquire: &Acquire) {
+        if !charged.may_wait(acquire) {
+            self.give_back(charged, acquire);
+            charged.outcomes.refuse();
+        }
+    }
+
     /// Takes the answer that the exchange which asked is not there for.
     pub(crate) fn give_back_answer(&self, answered: Answered) {
         if let Ok(charged) = answered.outcome {
@@ -227,8 +261,11 @@ impl Fleet {
             let call = self.suspect.borrow().clone().unwrap_or_else(Call::of_nothing);
             let _ = self.start(call, Purpose::Probe, self.settings.timeout, now);
         }
-        if let Some(leases) = &self.leases {
-            let unspent = leases.borrow_mut().unspent(now);
+        if let Some(leases) = &self.leases
+            && leases.borrow().next_due().is_some_and(|due| due <= now)
+        {
+            let most = if self.is_cluster.get() { REFUNDED_IN_CLUSTER } else { REFUNDED };
+            let unspent = leases.borrow_mut().unspent(now, most);
             let charges: Vec<_> = unspent.iter().map(leases::Unspent::charge).collect();
             self.refund(&Call::refunds(&charges, self.is_cluster.get()));
         }

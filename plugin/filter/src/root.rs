@@ -37,7 +37,7 @@ pub(crate) struct Deployment {
     pub(crate) waiting: RefCell<WaitingRoom>,
     pub(crate) held: Held,
     pub(crate) jobs: Jobs,
-    timer: RefCell<Timer>,
+    timer: Rc<Timer>,
 }
 
 /// The plugin's root context.
@@ -47,9 +47,10 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Takes a policy. `false` refuses it: at start the host stops, later it keeps the policy that it has.
-    pub(crate) fn configure(&mut self, size: usize) -> bool {
-        match deploy(size) {
+    /// Takes a policy, beside those of the other roots. `false` refuses it: at start the host stops, later it keeps the
+    /// policy that it has.
+    pub(crate) fn configure(&mut self, size: usize, others: &[Rc<Deployment>]) -> bool {
+        match deploy(size, others) {
             Ok(deployment) => {
                 self.deployment = Some(Rc::new(deployment));
                 true
@@ -61,6 +62,11 @@ impl Root {
                 false
             }
         }
+    }
+
+    /// The policy at work.
+    pub(crate) fn deployment(&self) -> Option<Rc<Deployment>> {
+        self.deployment.clone()
     }
 
     /// A new exchange under this root's policy; none where it has no policy.
@@ -156,13 +162,11 @@ impl Deployment {
         let state = self.operated.as_ref().and_then(Operated::next_look);
         let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
         let due = due.chain(self.held.next_due()).chain(store).chain(state).chain(self.jobs.next_stored()).min();
-        if let Some(millis) = self.timer.borrow_mut().next(due, steady, ticked) {
-            host::set_tick(millis);
-        }
+        self.timer.set(due, steady, ticked);
     }
 }
 
-fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
+fn deploy(size: usize, others: &[Rc<Deployment>]) -> Result<Deployment, Vec<String>> {
     let text = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
     if text.is_empty() {
         return Err(vec![
@@ -175,9 +179,10 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
         host::log(Level::Warn, &format!("policy warning: {}: {}", warning.pointer, warning.message));
     }
     let max_keys = policy.store.max_keys();
-    let fleet = match &policy.store {
+    let timer = Rc::<Timer>::default();
+    let mut fleet = match &policy.store {
         Store::Local { .. } => None,
-        Store::Redis(settings) => Some(Fleet::new(settings.clone(), &policy.namespace)),
+        Store::Redis(settings) => Some(Fleet::new(settings.clone(), &policy.namespace, Rc::clone(&timer))),
     };
     let namespace = policy.namespace.clone();
     let rules = policy.rules.len();
@@ -187,6 +192,11 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
     let root = host::property(["plugin_root_id"]).unwrap_or_default();
     let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
     let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
+    for before in others.iter().filter(|other| other.table.prefix() == table.prefix()) {
+        if let (Some(fleet), Some(before)) = (&mut fleet, &before.fleet) {
+            fleet.follow(before);
+        }
+    }
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
     let held = Held::open(table.prefix(), &namespace, counters.waiting);
     let jobs = Jobs::open(table.prefix(), engine.policy());
@@ -204,7 +214,7 @@ fn deploy(size: usize) -> Result<Deployment, Vec<String>> {
         waiting: RefCell::default(),
         held,
         jobs,
-        timer: RefCell::default(),
+        timer,
     };
     let now = host::now();
     deployment.refresh(now);

@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::lease::Lease;
 use super::reply::{CellOutcome, parse};
 use crate::acquire::{Acquire, Outcome, Reply};
+use crate::time::Micros;
 
 /// A request's calls, one after the other.
 #[derive(Debug)]
@@ -85,14 +86,12 @@ impl Conversation {
     }
 
     /// The end: to be called when [`Conversation::next_call`] gives none.
-    pub fn finish(mut self) -> Outcomes {
+    pub fn finish(self) -> Outcomes {
+        let mut outcomes = Outcomes { outcome: Outcome::Granted, cells: self.cells };
         if self.refused {
-            for cell in &mut self.cells {
-                cell.reply.charged = false;
-                (cell.leased, cell.life) = (0, crate::time::Micros::ZERO);
-            }
+            outcomes.refuse();
         }
-        Outcomes { outcome: if self.refused { Outcome::Refused } else { Outcome::Granted }, cells: self.cells }
+        outcomes
     }
 
     fn purpose(&self) -> Purpose {
@@ -101,6 +100,15 @@ impl Conversation {
 }
 
 impl Outcomes {
+    /// Makes a refusal of it: nothing is charged any more. What was goes back first.
+    pub fn refuse(&mut self) {
+        self.outcome = Outcome::Refused;
+        for cell in &mut self.cells {
+            cell.reply.charged = false;
+            (cell.leased, cell.life) = (0, Micros::ZERO);
+        }
+    }
+
     /// The answer for [`crate::Pending::resume`].
     pub fn reply(&self) -> Reply {
         Reply { cells: self.cells.iter().map(|cell| cell.reply).collect(), outcome: self.outcome }
@@ -140,7 +148,7 @@ mod tests {
     use crate::acquire::CellRequest;
     use crate::algorithm::{FIXED_WINDOW, Quota};
     use crate::identity::{Kind, Subject};
-    use crate::time::{Micros, Timestamp};
+    use crate::time::Timestamp;
 
     const NOW: i64 = 1_795_000_000_123_456;
 

@@ -69,10 +69,15 @@ impl Exchange {
             host::log(Level::Error, &format!("a request that asked the store is gone: {status:?}"));
             return;
         }
-        let Asker::Request(pending) = answered.asker else { return };
+        let Asker::Request(mut pending) = answered.asker else { return };
         self.state = State::Passing;
         let decision = match answered.outcome {
-            Ok(charged) => {
+            Ok(mut charged) => {
+                // Others may have filled the room since it was asked for.
+                self.deployment.keep_waiting_only_where_there_is_room(&mut pending);
+                if let Some(fleet) = &self.deployment.fleet {
+                    fleet.keep_waiting_only_where_it_may(&mut charged, pending.acquire());
+                }
                 let reply = charged.reply();
                 self.charged_elsewhere = Some(charged);
                 self.deployment.decided(pending, reply)
@@ -157,7 +162,8 @@ impl Deployment {
 
     /// Decides as the rules say for a store that fails; `instead` stands in for what they say.
     fn decide_without_store(&self, pending: Pending, instead: Option<OnStoreError>) -> Decision {
-        if instead.is_none() {
+        // One that there never is room for counts as failed all the same.
+        if instead.is_none() || self.fleet.as_ref().is_some_and(|fleet| !fleet.is_healthy()) {
             self.counters.count_store_failure();
         }
         host::set_property("tidegate.store", if instead.is_some() { b"busy" } else { b"failed" });

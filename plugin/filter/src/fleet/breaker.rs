@@ -1,14 +1,20 @@
 //! When a store that fails is left alone: after so many failed calls in a row nobody is sent to it, until a call that no
-//! request waits for has come back well. Whom requests ask meanwhile is not known here.
+//! request waits for has come back well. A store that the proxy never has room to call is asked on, but that is said.
+//! Whom requests ask meanwhile is not known here.
 
-use tidegate_engine::Timestamp;
 use tidegate_engine::policy;
+use tidegate_engine::{Micros, Timestamp};
 
 /// What one VM knows of the store. Times are on the steady clock.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     settings: policy::Breaker,
+    /// How long a call may take.
+    timeout: Micros,
     state: State,
+    /// How many calls in a row found no room, since when, and whether that was said.
+    crowded: (u32, Timestamp),
+    is_shut_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +28,9 @@ enum State {
 }
 
 impl Breaker {
-    pub(crate) fn new(settings: policy::Breaker) -> Self {
-        Self { settings, state: State::Closed { failures: 0 } }
+    pub(crate) fn new(settings: policy::Breaker, timeout: Micros) -> Self {
+        let crowded = Default::default();
+        Self { settings, timeout, state: State::Closed { failures: 0 }, crowded, is_shut_out: false }
     }
 
     /// Whether requests may ask the store.
@@ -31,11 +38,24 @@ impl Breaker {
         matches!(self.state, State::Closed { .. })
     }
 
-    /// Takes a call that came back well; whether that closes it.
+    /// Takes a call that came back well; whether that ends what was said of the store.
     pub(crate) fn worked(&mut self) -> bool {
-        let closes = !self.is_closed();
+        let ends = !self.is_closed() || self.is_shut_out;
         self.state = State::Closed { failures: 0 };
-        closes
+        (self.crowded.0, self.is_shut_out) = (0, false);
+        ends
+    }
+
+    /// Takes a call that the proxy had no room for; whether that is to be said: there were as many in a row as open it, and
+    /// whoever took the room before them has had the time of a call to leave it, so that there may be none at all.
+    pub(crate) fn found_no_room(&mut self, now: Timestamp) -> bool {
+        let (count, since) = &mut self.crowded;
+        if *count == 0 {
+            *since = now;
+        }
+        *count = count.saturating_add(1);
+        let is_shut_out = *count >= self.settings.failures && now.since(*since) >= self.timeout;
+        is_shut_out && !core::mem::replace(&mut self.is_shut_out, is_shut_out)
     }
 
     /// Takes a call that failed; whether that opens it.
@@ -77,8 +97,6 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_engine::Micros;
-
     use super::*;
 
     fn at(millis: u64) -> Timestamp {
@@ -86,7 +104,7 @@ mod tests {
     }
 
     fn breaker(failures: u32) -> Breaker {
-        Breaker::new(policy::Breaker { failures, open: Micros::from_millis(1_000) })
+        Breaker::new(policy::Breaker { failures, open: Micros::from_millis(1_000) }, Micros::from_millis(20))
     }
 
     #[test]
@@ -109,6 +127,19 @@ mod tests {
         assert!(breaker.worked());
         assert!(breaker.is_closed());
         assert_eq!(breaker.probe_at(), None);
+    }
+
+    #[test]
+    fn no_room_for_longer_than_a_call_takes_is_said_once_and_taken_back_once() {
+        let mut breaker = breaker(3);
+        assert!((0..9).all(|_| !breaker.found_no_room(at(0))), "others may be using it");
+        assert!(!breaker.found_no_room(at(19)));
+        assert!(!breaker.worked(), "they were");
+        assert!(!breaker.found_no_room(at(20)) && !breaker.found_no_room(at(90)), "two in a row");
+        assert!(breaker.found_no_room(at(91)));
+        assert!(!breaker.found_no_room(at(200)), "that was said");
+        assert!(breaker.is_closed(), "it is asked on");
+        assert!(breaker.worked() && !breaker.worked());
     }
 
     #[test]

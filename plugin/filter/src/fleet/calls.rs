@@ -119,7 +119,7 @@ impl Fleet {
         let Purpose::Clear(question) = purpose else { return Some(Settled::Nothing) };
         let Question { exchange, asker, keys, .. } = *question;
         let outcomes = Outcomes { outcome: Outcome::Granted, cells: Vec::new() };
-        let outcome = numbers.map(|_| Charged { keys, outcomes });
+        let outcome = numbers.map(|_| Charged { keys, outcomes, took: Micros::ZERO });
         Some(Settled::Question(Answered { exchange, asker, outcome }))
     }
 
@@ -153,14 +153,14 @@ impl Fleet {
             Put::NotSent(question, why) => Some(self.unanswered(*question, why)),
             Put::Over(question) => {
                 self.worked();
-                let Question { exchange, asker, keys, talk, .. } = *question;
+                let Question { exchange, asker, keys, leases, talk, .. } = *question;
                 let returned = talk.returned(asker.acquire(), &keys);
                 self.refund(&Call::refunds(&returned, self.is_cluster.get()));
                 let outcomes = talk.finish();
                 if let (Some(known), Asker::Request(pending)) = (&self.leases, &asker) {
-                    known.borrow_mut().take(pending.acquire(), &keys, &outcomes, &fingerprint, since);
+                    known.borrow_mut().take(pending.acquire(), (&keys, &leases), &outcomes, &fingerprint, since);
                 }
-                Some(Answered { exchange, asker, outcome: Ok(Charged { keys, outcomes }) })
+                Some(Answered { exchange, asker, outcome: Ok(Charged { keys, outcomes, took: now.since(since) }) })
             }
         }
     }
@@ -225,7 +225,10 @@ impl Fleet {
             }
             Err(status) => {
                 let why = if status == Status::BAD_ARGUMENT { Failure::NoCluster } else { Failure::NoRoom };
-                self.failed(why, &sent.call, now);
+                // Errands say nothing of the store's counters: what they are for comes again by itself.
+                if !matches!(sent.purpose, Purpose::Errand(_)) {
+                    self.failed(why, &sent.call, now);
+                }
                 Err((sent, why))
             }
         }
@@ -240,30 +243,41 @@ impl Fleet {
         }
     }
 
-    /// Notes a call that failed; says so when that is enough to leave the store alone.
+    /// Notes a call that failed; says so when that is enough to leave the store alone, or to take it for none.
     fn failed(&self, why: Failure, call: &Call, now: Timestamp) {
         let is_room = why == Failure::NoRoom;
         self.count(if is_room { NOT_SENT } else { FAILED });
         let mut state = self.breaker.borrow_mut();
+        let breaker = &self.settings.breaker;
         // A full proxy is no failed store; but a try that found no room is over.
         if is_room && state.is_closed() {
+            if state.found_no_room(now) {
+                self.fails(&format!(
+                    "store: the proxy had no room for {} calls to Redis in a row: its cluster has no endpoint, or its \
+                     circuit breakers are full; the proxy's own counters decide",
+                    breaker.failures
+                ));
+            }
             return;
         }
         if state.failed(now) {
-            self.healthy.set(0);
             *self.suspect.borrow_mut() = Some(call.to_probe());
-            let breaker = &self.settings.breaker;
-            let why = why.as_str();
-            host::log(
-                Level::Error,
-                &format!(
-                    "store: {} calls to Redis failed in a row, the last with {why}; each rule does what its \
-                     on_store_error says, and Redis is tried again after {} ms",
-                    breaker.failures,
-                    breaker.open.millis_ceil()
-                ),
-            );
+            self.fails(&format!(
+                "store: {} calls to Redis failed in a row, the last with {}; each rule does what its on_store_error says, \
+                 and Redis is tried again after {} ms",
+                breaker.failures,
+                why.as_str(),
+                breaker.open.millis_ceil()
+            ));
         }
+        if let Some(at) = state.probe_at() {
+            self.timer.set(Some(at), now, false);
+        }
+    }
+
+    fn fails(&self, message: &str) {
+        self.healthy.set(0);
+        host::log(Level::Error, message);
     }
 
     pub(super) fn count(&self, outcome: usize) {

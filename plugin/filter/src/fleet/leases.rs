@@ -1,10 +1,11 @@
-//! What this VM has charged in the store ahead of the requests that will spend it: how much to ask for, spending, and
-//! giving back. How long a lease may live, and what keeps an algorithm's promise meanwhile, is the engine's
-//! (`redis::Lease`).
+//! What this VM has charged in the store ahead of the requests that will spend it, and what the store has just refused:
+//! how much to ask for, answering without asking, and giving back. How long a lease may live, and what keeps an algorithm's
+//! promise meanwhile, is the engine's (`redis::Lease`).
 //!
 //! A key's first request asks for itself alone. Whoever comes back within a second asks for twice as much each time, up
-//! to a 64th of what is left: as a limit comes near, leases shrink to nothing, and every request asks again. What nobody
-//! has touched for half a second goes back.
+//! to a 64th of what is left: as a limit comes near, leases shrink to nothing, and every request asks again. One question
+//! of a key asks ahead at a time: however many come at once, a VM never holds more than that 64th. What nobody has touched
+//! for half a second goes back.
 
 use tidegate_engine::acquire::{Acquire, CellReply, CellRequest, Outcome, Reply};
 use tidegate_engine::identity::Subject;
@@ -16,14 +17,21 @@ use tidegate_engine::sorted::Sorted;
 /// How many keys of one VM have leases; further ones ask for every request. Each takes some 250 bytes.
 const MOST: usize = 4096;
 
+/// Where there are as many, how many are looked at for one to let go.
+const LOOKED_AT: usize = 8;
+
 /// The part of what is left that one VM may lease: with leases of eight workers unspent, an eighth of it is idle.
 const SHARE: u64 = 64;
 
-/// A key whose requests are further apart than this asks for one at a time.
+/// A key whose requests are further apart than this asks for one at a time. So long, too, a refusal is believed: an
+/// operator may clear a counter, and others give back.
 const LIVELY: Micros = Micros::from_secs(1);
 
 /// How often leases are looked through, and how long one may lie untouched.
 const SWEEP: Micros = Micros::from_millis(500);
+
+/// When the next are given back, where there are more than go at once.
+const SWEEP_ON: Micros = Micros::from_millis(10);
 
 /// A cell's key within this proxy: its id and its subject's fingerprint.
 type Key = (u64, u64);
@@ -31,8 +39,9 @@ type Key = (u64, u64);
 /// All leases of one VM. Times are on the steady clock.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    held: Sorted<Key, Held>,
-    swept: Option<Timestamp>,
+    /// Boxed, so that coming and going moves little.
+    held: Sorted<Key, Box<Held>>,
+    sweep_at: Option<Timestamp>,
 }
 
 /// What is known of one cell.
@@ -44,12 +53,16 @@ struct Held {
     until: Timestamp,
     /// The store's moment that they were charged for.
     at: u64,
-    /// How many requests the last question was to serve.
+    /// How many requests the last lease was to serve.
     size: u64,
+    /// Until when a question that asks ahead may be out.
+    asking_until: Timestamp,
     /// When it was last asked for or spent from.
     touched: Timestamp,
     /// When the store was last asked.
     asked: Timestamp,
+    /// Until when it admits no request, as the store said then.
+    full_until: Timestamp,
     /// What the store last said was left beside the lease, and until when.
     remaining: u64,
     like_new_at: Timestamp,
@@ -74,88 +87,82 @@ impl Unspent {
 }
 
 impl Leases {
-    /// Pays for a request from leases, if they pay for all of it: an answer as the store would give, at no call.
-    pub(super) fn spend(
+    /// Answers a request as the store would, at no call, where all its cells are known: leases pay for it, or the store
+    /// has just said how long they are full.
+    pub(super) fn answer(
         &mut self,
         acquire: &Acquire,
         fingerprint: &impl Fn(&Subject) -> u64,
         now: Timestamp,
     ) -> Option<Reply> {
-        let keys: Vec<Key> = acquire.cells.iter().map(|cell| key(acquire, cell, fingerprint)).collect::<Option<_>>()?;
-        let pays = |(key, cell): (&Key, &CellRequest)| {
-            let held = self.held.get(key).filter(|held| held.is_live(now));
-            cell.cost > 0 && held.is_some_and(|held| held.units >= cell.cost)
-        };
-        if keys.is_empty() || !keys.iter().zip(&acquire.cells).all(pays) {
-            return None;
+        let mut keys = Vec::new();
+        let mut cells = Vec::new();
+        let mut is_granted = true;
+        for cell in &acquire.cells {
+            let key = key(acquire, cell, fingerprint)?;
+            let reply = self.held.get(&key)?.answer(cell, now)?;
+            is_granted &= reply.charged || !cell.must;
+            keys.push(key);
+            cells.push(reply);
         }
-        let mut cells = Vec::with_capacity(keys.len());
-        for (key, cell) in keys.iter().zip(&acquire.cells) {
+        for ((key, cell), reply) in keys.iter().zip(&acquire.cells).zip(&mut cells) {
             let held = self.held.get_mut(key)?;
-            held.units = held.units.saturating_sub(cell.cost);
-            held.touched = now;
-            cells.push(CellReply {
-                wait: Micros::ZERO,
-                charged: true,
-                remaining: held.remaining.saturating_add(held.units),
-                reset_after: held.like_new_at.since(now),
-            });
+            reply.charged &= is_granted;
+            if reply.charged {
+                held.units = held.units.saturating_sub(cell.cost);
+                held.touched = now;
+            }
+            reply.remaining = held.remaining.saturating_add(held.units);
         }
-        Some(Reply { cells, outcome: Outcome::Granted })
+        Some(Reply { cells, outcome: if is_granted { Outcome::Granted } else { Outcome::Refused } })
     }
 
-    /// What to ask the store for, cell by cell, beyond what the request itself costs.
+    /// What to ask the store for, cell by cell, beyond what the request itself costs, by a question that may be out until
+    /// `answered_by`.
     pub(super) fn wanted(
         &mut self,
         acquire: &Acquire,
         fingerprint: &impl Fn(&Subject) -> u64,
         now: Timestamp,
+        answered_by: Timestamp,
     ) -> Vec<Lease> {
-        acquire.cells.iter().map(|cell| self.wanted_for(acquire, cell, fingerprint, now)).collect()
-    }
-
-    fn wanted_for(
-        &mut self,
-        acquire: &Acquire,
-        cell: &CellRequest,
-        fingerprint: &impl Fn(&Subject) -> u64,
-        now: Timestamp,
-    ) -> Lease {
-        let mut known = key(acquire, cell, fingerprint).and_then(|key| self.held.get_mut(&key));
-        if let Some(held) = known.as_mut().filter(|held| held.asked > now) {
-            (held.units, held.asked, held.touched) = (0, now, now);
-        }
-        let Some(held) = known.filter(|held| cell.cost > 0 && (held.units < cell.cost || !held.is_live(now))) else {
-            // Not known yet, or another of the request's cells is what must be asked for.
-            return Lease::of(cell, cell.cost, cell.cost);
+        let wanted = |cell: &CellRequest| {
+            let held = key(acquire, cell, fingerprint).and_then(|key| self.held.get_mut(&key));
+            let ahead = held.map_or(0, |held| held.wanted(cell, now, answered_by));
+            Lease::of(cell, cell.cost, cell.cost.saturating_add(ahead))
         };
-        held.size = if now.since(held.asked) > LIVELY { held.size / 2 } else { held.size.saturating_mul(2).max(1) };
-        held.size = held.size.min(held.remaining.checked_div(SHARE).unwrap_or(0));
-        Lease::of(cell, cell.cost, cell.cost.saturating_add(held.size.saturating_mul(cell.cost)))
+        acquire.cells.iter().map(wanted).collect()
     }
 
-    /// Notes what the store has charged ahead. `asked` is from before the call was sent: lives count from there.
+    /// Notes what the store has charged ahead, of what was asked for, and what it refuses. `asked` is from before the call
+    /// was sent: lives count from there.
     pub(super) fn take(
         &mut self,
         acquire: &Acquire,
-        keys: &[String],
+        (names, leases): (&[String], &[Lease]),
         outcomes: &Outcomes,
         fingerprint: &impl Fn(&Subject) -> u64,
         asked: Timestamp,
     ) {
-        for ((cell, name), outcome) in acquire.cells.iter().zip(keys).zip(&outcomes.cells) {
+        for (((cell, name), lease), outcome) in acquire.cells.iter().zip(names).zip(leases).zip(&outcomes.cells) {
             let Some(key) = key(acquire, cell, fingerprint) else { continue };
             if self.held.get(&key).is_none() {
-                if self.held.len() >= MOST {
+                if self.held.len() >= MOST && !self.lets_go(key) {
                     continue;
                 }
-                self.held.insert(key, Held::new(name, cell, asked));
+                self.held.insert(key, Box::new(Held::new(name, cell, asked)));
             }
             let Some(held) = self.held.get_mut(&key) else { continue };
             held.asked = held.asked.max(asked);
             held.touched = held.touched.max(asked);
             held.remaining = outcome.reply.remaining;
             held.like_new_at = after(asked, outcome.reply.reset_after);
+            held.request = *cell;
+            let is_refused = !outcome.reply.charged && outcome.reply.wait != Micros::FOREVER;
+            held.full_until = after(asked, if is_refused { outcome.reply.wait } else { Micros::ZERO });
+            if let Some(size) = lease.most.saturating_sub(cell.cost).checked_div(cell.cost).filter(|size| *size > 0) {
+                (held.size, held.asking_until) = (size, asked);
+            }
             if outcome.leased > 0 {
                 let until = after(asked, outcome.life);
                 // What an earlier lease has left is spent with this one: no later, and given back for no more.
@@ -165,58 +172,97 @@ impl Leases {
                 held.units = outcome.leased.saturating_add(if is_live { held.units } else { 0 });
             }
         }
-        self.swept.get_or_insert(asked);
+        self.sweep_at.get_or_insert(after(asked, SWEEP));
+    }
+
+    /// Forgets a key to make room for another: of a few one that was asked for once, which a flood of clients that never come
+    /// back leaves behind. `false` where none of them is.
+    fn lets_go(&mut self, newcomer: Key) -> bool {
+        // Twelve bits of a hash: any of them.
+        let first = usize::try_from(newcomer.1 >> 52).unwrap_or(0);
+        let is_idle = |(_, held): &&(Key, Box<Held>)| held.units == 0 && held.size == 0;
+        let idle = self.held.iter().skip(first).take(LOOKED_AT).find(is_idle).map(|(key, _)| *key);
+        idle.is_some_and(|key| self.held.remove(&key).is_some())
     }
 
     /// When leases are to be looked through.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.swept.map(|swept| after(swept, SWEEP))
+        self.sweep_at
     }
 
-    /// Takes out what nobody has touched for a while. What is void already is forgotten.
-    pub(super) fn unspent(&mut self, now: Timestamp) -> Vec<Unspent> {
-        if self.next_due().is_none_or(|due| now < due) {
-            return Vec::new();
-        }
+    /// Takes out what nobody has touched for a while, of so many keys at most: the rest is due at once. What is void already
+    /// is forgotten.
+    pub(super) fn unspent(&mut self, now: Timestamp, most: usize) -> Vec<Unspent> {
         let mut unspent = Vec::new();
-        let idle: Vec<Key> = self
-            .held
-            .iter()
-            .filter(|(_, held)| now.since(held.touched) >= SWEEP && (held.units > 0 || now.since(held.asked) > LIVELY))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in idle {
-            if let Some(held) = self.held.remove(&key)
-                && held.units > 0
-                && held.until > now
-            {
-                unspent.push(Unspent { key: held.key, request: held.request, units: held.units, at: held.at });
+        let mut pause = SWEEP;
+        self.held.retain(|_, held| {
+            let is_idle = now.since(held.touched) >= SWEEP && (held.units > 0 || now.since(held.asked) > LIVELY);
+            if !is_idle || held.units == 0 || held.until <= now {
+                return !is_idle;
             }
-        }
-        self.swept = self.held.first().map(|_| now);
+            if unspent.len() >= most {
+                pause = SWEEP_ON;
+                return true;
+            }
+            let key = core::mem::take(&mut held.key);
+            unspent.push(Unspent { key, request: held.request, units: held.units, at: held.at });
+            false
+        });
+        self.sweep_at = self.held.first().map(|_| after(now, pause));
         unspent
     }
 }
 
 impl Held {
-    /// A clock that has stepped back makes a lease void: it would live longer than was charged for.
-    fn is_live(&self, now: Timestamp) -> bool {
-        self.asked <= now && now < self.until
-    }
-
     fn new(name: &str, request: &CellRequest, asked: Timestamp) -> Self {
         Self {
             units: 0,
             until: asked,
             at: 0,
             size: 0,
+            asking_until: asked,
             touched: asked,
             asked,
+            full_until: asked,
             remaining: 0,
             like_new_at: asked,
             key: name.to_owned(),
             request: *request,
         }
+    }
+
+    /// A clock that has stepped back makes a lease void: it would live longer than was charged for.
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.asked <= now && now < self.until
+    }
+
+    /// What the store would say of a request's cell, as far as is known, and nothing taken yet.
+    fn answer(&self, cell: &CellRequest, now: Timestamp) -> Option<CellReply> {
+        let pays = self.is_live(now) && self.units >= cell.cost;
+        let wait = if pays { Micros::ZERO } else { self.full_until.since(now) };
+        let is_fresh = self.asked <= now && now.since(self.asked) < LIVELY && self.request.cost == cell.cost;
+        let is_known = cell.cost > 0 && (pays || (is_fresh && !cell.admits(wait)));
+        let reset_after = self.like_new_at.since(now);
+        is_known.then_some(CellReply { wait, charged: pays, remaining: 0, reset_after })
+    }
+
+    /// How many units to ask for ahead: none while another question does, or while another of the request's cells is what
+    /// must be asked for.
+    fn wanted(&mut self, cell: &CellRequest, now: Timestamp, answered_by: Timestamp) -> u64 {
+        if self.asked > now {
+            (self.units, self.asked, self.touched) = (0, now, now);
+            (self.asking_until, self.full_until) = (now, now);
+        }
+        if self.asking_until > now || (self.units >= cell.cost && self.is_live(now)) {
+            return 0;
+        }
+        let size = if now.since(self.asked) > LIVELY { self.size / 2 } else { self.size.saturating_mul(2).max(1) };
+        // A request without cost is never leased.
+        let ahead = (self.remaining / SHARE).checked_div(cell.cost).unwrap_or(0).min(size).saturating_mul(cell.cost);
+        if ahead > 0 {
+            self.asking_until = answered_by;
+        }
+        ahead
     }
 }
 

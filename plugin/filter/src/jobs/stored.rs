@@ -149,14 +149,14 @@ impl Jobs {
         self.stored.is_some()
     }
 
-    /// Has a request stored; `false` where no answer will come.
+    /// Has a request stored that is due then, within what its client still waits; `false` where no answer will come.
     pub(crate) fn put(
         &self,
         fleet: &Fleet,
         exchange: u32,
         (rule, queue): (&str, &Queue),
         call: Call,
-        due: Timestamp,
+        (due, within): (Timestamp, Micros),
     ) -> bool {
         let Some(stored) = &self.stored else { return false };
         let mut bits = [0; 16];
@@ -175,13 +175,13 @@ impl Jobs {
             &job.bytes(),
         );
         let step = Step::Put { exchange, ticket, rule: job.rule, delay };
-        fleet.run(call, errand(step), fleet.timeout())
+        fleet.run(call, errand(step), within)
     }
 
     /// Asks how far the job of a ticket is; `false` where no answer will come.
     pub(crate) fn look(&self, fleet: &Fleet, exchange: u32, ticket: &str) -> bool {
         let Some(stored) = &self.stored else { return false };
-        fleet.run(stored.calls.look(ticket), errand(Step::Look { exchange }), fleet.timeout())
+        fleet.run(stored.calls.look(ticket), errand(Step::Look { exchange }), fleet.timeout(None))
     }
 
     /// Takes a job back whose client was told nothing, or something else. What is lost on the way is carried out.
