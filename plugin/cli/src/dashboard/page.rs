@@ -1,6 +1,6 @@
-//! The page's document, put together once, and the Content-Security-Policy that lets its own script and style in and
+//! The page's document, put together once, and the Content-Security-Policy that lets its own scripts and style in and
 //! nothing else: no other script, no inline handler, no request to another host.
-//! Not here: what the page does (`page.js`).
+//! Not here: what the page does (`draw.js`, `board.js`, `page.js`).
 
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
@@ -11,7 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 const DOCUMENT: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// In the order in which they need each other, each with its place in the document.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("{{draw}}", include_str!("draw.js")),
+    ("{{board}}", include_str!("board.js")),
+    ("{{page}}", include_str!("page.js")),
+];
 
 /// What is served.
 pub(super) struct Page {
@@ -22,11 +27,13 @@ pub(super) struct Page {
 impl Page {
     /// The page of the proxy at this address.
     pub(super) fn new(proxy: &str) -> Self {
-        let document = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+        let document = DOCUMENT.replace("{{style}}", STYLE);
+        let document = SCRIPTS.iter().fold(document, |document, (place, script)| document.replace(place, script));
+        let scripts: Vec<String> = SCRIPTS.iter().map(|(_, script)| format!("'{}'", hash(script))).collect();
         let policy = format!(
-            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; connect-src 'self'; frame-ancestors \
+            "default-src 'none'; script-src {}; style-src '{}'; img-src data:; connect-src 'self'; frame-ancestors \
              'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-            hash(SCRIPT),
+            scripts.join(" "),
             hash(STYLE),
         );
         // Hashes and fixed words are visible ASCII; were they not, nothing at all would be let in.
@@ -63,7 +70,7 @@ mod tests {
     fn the_document_is_whole_and_asks_nobody_else() {
         let page = Page::new("http://x/\"><script>");
         assert!(!page.document.contains("{{") && page.document.contains("http://x/&quot;&gt;&lt;script&gt;"));
-        assert_eq!(page.document.matches("<script>").count(), 1);
+        assert_eq!(page.document.matches("<script>").count(), 3);
         assert_eq!(page.document.matches("<style>").count(), 1);
         // The SVG namespace is a name, not an address that is asked.
         let names = page.document.replace("http://www.w3.org/2000/svg", "").replace("http://x/", "");
@@ -71,11 +78,16 @@ mod tests {
         for sink in
             ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage", "cookie"]
         {
-            assert!(!SCRIPT.contains(sink), "{sink}");
+            assert!(SCRIPTS.iter().all(|(_, script)| !script.contains(sink)), "{sink}");
         }
         // The parser would end the script, or the style, there, and the hash would be of something else.
-        assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
+        assert!(SCRIPTS.iter().all(|(_, script)| !script.contains("</script")) && !STYLE.contains("</style"));
         let policy = page.policy.to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"));
+        // What stands between the tags is what was hashed.
+        for script in page.document.split("<script>").skip(1) {
+            let (script, _) = script.split_once("</script>").unwrap();
+            assert!(policy.contains(&format!("'{}'", hash(script))));
+        }
     }
 }
