@@ -10,10 +10,10 @@ pub(crate) mod target;
 pub(crate) use edit::{AddArgs, RemoveArgs};
 pub(crate) use grant::{OverrideArgs, ResetArgs, RevokeArgs};
 pub(crate) use look::{
-    AuditArgs, AuditCommand, CheckArgs, DashboardArgs, ExplainArgs, ListArgs, LogFormat, MetricsArgs, ReplayArgs,
-    StatusArgs, TestArgs,
+    AuditArgs, AuditCommand, CheckArgs, CountersArgs, DashboardArgs, ExplainArgs, ListArgs, LogFormat, MetricsArgs,
+    ReplayArgs, StatusArgs, TestArgs, TicketArgs,
 };
-pub(crate) use target::{Proxy, Target};
+pub(crate) use target::{Address, Target};
 
 use std::path::PathBuf;
 
@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Metrics(MetricsArgs),
     /// Count a rule's metrics from zero, or clear one client's counter.
     Reset(ResetArgs),
+    /// Show what one client has left, without charging it.
+    Counters(CountersArgs),
+    /// Show what became of a queued request; needs no token.
+    Ticket(TicketArgs),
     /// Show how the proxy is doing.
     Status(StatusArgs),
     /// Show the audit log, or verify it.

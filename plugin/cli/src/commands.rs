@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod counters;
 mod dashboard;
 mod edit;
 mod explain;
@@ -12,6 +13,7 @@ mod replay;
 mod rows;
 mod shell;
 mod test;
+mod ticket;
 
 use crate::cli::{Cli, Command};
 use crate::failure::{Answer, Failure};
@@ -31,6 +33,8 @@ pub(crate) fn run(cli: &Cli, screen: Screen) -> Result<Answer, Failure> {
         Command::Revoke(args) => grant::revoke(args, screen),
         Command::Reset(args) => grant::reset(args, screen),
         Command::Metrics(args) => metrics::metrics(args, screen),
+        Command::Counters(args) => counters::run(args, screen),
+        Command::Ticket(args) => ticket::run(args, screen),
         Command::Status(args) => metrics::status(args, screen),
         Command::Audit(args) => audit::run(args, screen),
         Command::Dashboard(args) => dashboard::run(args, screen),

@@ -1,6 +1,6 @@
 //! The status page: one HTML document on loopback, and a relay of its calls to the proxy's admin API, so that the proxy
 //! need not trust another origin. The server holds no token: whoever opens the page types it, and each call carries it.
-//! Not here: what is shown (`page.html`, `page.css`, `page.js` beside `page.rs`).
+//! Not here: what is shown (`page.html`, `page.css` and the scripts beside `page.rs`).
 
 mod guard;
 mod page;
@@ -16,6 +16,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
+use crate::remote::AdminApi;
 use page::Page;
 use relay::Relay;
 
@@ -29,9 +30,9 @@ struct Site {
 ///
 /// # Errors
 /// When the listener is gone.
-pub(crate) async fn serve(listener: TcpListener, agent: ureq::Agent, base: String) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, api: AdminApi) -> std::io::Result<()> {
     let own = listener.local_addr()?;
-    let site = Arc::new(Site { page: Page::new(&base), relay: Relay::new(agent, base), own });
+    let site = Arc::new(Site { page: Page::new(&api.base), relay: Relay::new(api), own });
     axum::serve(listener, Router::new().fallback(answer).with_state(site)).await
 }
 

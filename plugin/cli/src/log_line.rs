@@ -1,6 +1,7 @@
 //! One line of an access log as a request of a replay. Lines that are none are told apart by what is wrong with them.
 
 mod combined;
+mod envoy_text;
 mod json;
 
 use tidegate_engine::replay::Entry;
@@ -12,14 +13,14 @@ use crate::cli::LogFormat;
 /// # Errors
 /// Says in a few words what is wrong with it.
 pub(crate) fn parse(line: &[u8], format: Option<LogFormat>) -> Result<Entry, &'static str> {
-    let is_json = line.trim_ascii_start().first() == Some(&b'{');
-    match format {
-        Some(LogFormat::Json) => json::parse(line, &json::OWN),
-        Some(LogFormat::Envoy) => json::parse(line, &json::ENVOY),
-        None if is_json => {
+    match (format, line.trim_ascii_start().first()) {
+        (Some(LogFormat::Json), _) => json::parse(line, &json::OWN),
+        (Some(LogFormat::Envoy), Some(b'{')) => json::parse(line, &json::ENVOY),
+        (None, Some(b'{')) => {
             json::parse(line, &json::OWN).or_else(|wrong| json::parse(line, &json::ENVOY).map_err(|_| wrong))
         }
-        Some(LogFormat::Combined) | None => combined::parse(line),
+        (Some(LogFormat::Envoy), _) | (None, Some(b'[')) => envoy_text::parse(line),
+        (Some(LogFormat::Combined) | None, _) => combined::parse(line),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Moments as text: RFC 3339 (ISO 8601) and the format of Apache's and nginx's logs. Days are counted by the Gregorian
+//! Moments as text: RFC 3339 (ISO 8601), the format of Apache's and nginx's logs, and counts since 1970. Days are counted by the Gregorian
 //! calendar (Hinnant, "chrono-compatible low-level date algorithms"); leap seconds are the second after.
 
 use tidegate_engine::Timestamp;
@@ -45,6 +45,26 @@ pub(crate) fn from_common_log(text: &str) -> Option<Timestamp> {
     moment((year, u64::try_from(month).ok()? + 1, day), clock, offset(zone)?, 0)
 }
 
+/// Reads a count since 1970, perhaps with a fraction. Its size says of what: seconds have up to eleven digits (until the
+/// year 5138), milliseconds twelve to fourteen (from 1973 on), microseconds up to seventeen, nanoseconds more.
+pub(crate) fn from_count(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    // Where the point stands once it counts microseconds: 1431857103.25 s are 1431857103250000.
+    let point = match whole.len() {
+        0..=11 => whole.len() + 6,
+        12..=14 => whole.len() + 3,
+        15..=17 => whole.len(),
+        _ => whole.len() - 3,
+    };
+    let digits = whole.chars().chain(fraction.chars()).chain(std::iter::repeat('0'));
+    exact(digits.take(point).collect::<String>().parse().ok()?)
+}
+
 /// A number of exactly so many digits.
 fn digits(text: &str, count: usize) -> Option<u64> {
     (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
@@ -76,7 +96,12 @@ fn moment(date: (u64, u64, u64), clock: (u64, u64, u64), offset: i64, micros: u6
     }
     let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
     let seconds = seconds.checked_add_signed(-offset)?;
-    Some(Timestamp::from_micros(seconds * 1_000_000 + micros))
+    exact(seconds * 1_000_000 + micros)
+}
+
+/// The moment; later ones than the engine counts are none, and not the last one that it does.
+fn exact(micros: u64) -> Option<Timestamp> {
+    (micros <= Timestamp::MAX.micros()).then(|| Timestamp::from_micros(micros))
 }
 
 /// Days since 1970-01-01. Years begin in March, so that a leap day is a year's last.
@@ -119,6 +144,38 @@ mod tests {
     }
 
     #[test]
+    fn counts_since_1970_are_of_what_their_size_says() {
+        let micros = 1_431_857_103_250_000;
+        for text in [
+            "1431857103.25",
+            "1431857103250",
+            "1431857103250.0",
+            "1431857103250000",
+            "1431857103250000000",
+            "01431857103.2500009",
+        ] {
+            assert_eq!(from_count(text).map(Timestamp::micros), Some(micros), "{text}");
+        }
+        for (text, micros) in [
+            ("0", Some(0)),
+            ("0.0000019", Some(1)),
+            ("9007199254.740991", Some((1 << 53) - 1)),
+            ("99999999999", None),
+            ("100000000000", Some(100_000_000_000_000)),
+            ("99999999999999", None),
+            ("100000000000000", Some(100_000_000_000_000)),
+            ("9007199254740992", None),
+            ("100000000000000000", Some(100_000_000_000_000)),
+            ("9007199254740991999", Some((1 << 53) - 1)),
+        ] {
+            assert_eq!(from_count(text).map(Timestamp::micros), micros, "{text}");
+        }
+        for text in ["", ".5", "-1", "+1", "1e9", "1.2.3", "0x10", " 1", "99999999999999999999999999"] {
+            assert_eq!(from_count(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn every_day_of_a_century_is_shown_as_it_is_read() {
         for day in 0..36_525 * 2 {
             let (year, month, date) = civil(day);
@@ -138,6 +195,7 @@ mod tests {
             "1969-12-31T23:59:59Z",
             "2015-05-17T10:05:03.1234567890Z",
             "2015-05-17T10:05:03+2:00",
+            "2300-01-01T00:00:00Z",
         ] {
             assert_eq!(from_rfc3339(text), None, "{text}");
         }

@@ -12,12 +12,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tidegate_engine::Engine;
 use tidegate_engine::catalogue::Catalogue;
 use tidegate_engine::policy::{Mistake, Mistakes, Policy, Warning};
 
 use crate::failure::Failure;
-use crate::screen::{Screen, Style, visible};
+use crate::screen::{Screen, Style, complain, visible};
 
 /// One byte more than the engine reads, so that it can say that it is too long.
 const LONGEST: u64 = (1 << 20) + 1;
@@ -61,13 +60,10 @@ impl PolicyFile {
         Policy::parse(self.text.as_bytes(), &Catalogue::builtin())
     }
 
-    /// The policy, ready to decide; a policy with mistakes is shown on standard error, and is a failure.
-    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
-        self.parse().map(Engine::new).map_err(|mistakes| {
-            let plain = Screen::of_stdout(true).without_colours();
-            crate::screen::complain(self.shown_mistakes(&mistakes, plain).trim_end());
-            Failure(format!("{} is not a policy", self.path.display()))
-        })
+    /// The compiled policy; of one with mistakes they are shown on standard error, and the command's answer is no.
+    pub(crate) fn accepted(&self) -> Option<Policy> {
+        let told = |mistakes: &Mistakes| complain(self.shown_mistakes(mistakes, Screen::plain()).trim_end());
+        self.parse().inspect_err(told).ok()
     }
 
     /// The mistakes with their places.

@@ -1,6 +1,8 @@
 //! The admin API of a running proxy (DESIGN.md section 7): where it is, the token, and one call. What the calls mean is
-//! in `commands`. The token is never shown, follows no redirect, and goes over plain HTTP to this machine only unless
+//! in `commands`, how an answer is read in `answer`. The token is never shown, follows no redirect, and goes over plain HTTP to this machine only unless
 //! the operator reads a warning.
+
+mod answer;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -11,10 +13,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
-use ureq::http::{Method, Request, StatusCode, Uri};
+use ureq::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::cli::Proxy;
 use crate::failure::Failure;
 use crate::screen::{complain, visible};
 
@@ -27,11 +28,38 @@ const LONGEST_ANSWER: u64 = 16 << 20;
 /// What a path segment or a query's value may hold as it is (RFC 3986, unreserved).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A running proxy.
+/// Where an admin API is, and how it is reached.
+pub(crate) struct AdminApi {
+    pub(crate) agent: ureq::Agent,
+    /// What `/v1/...` is put behind.
+    pub(crate) base: String,
+    /// The host that is asked for, where it is not the URL's.
+    host: Option<HeaderValue>,
+}
+
+impl AdminApi {
+    /// Reads the address; nothing is sent.
+    ///
+    /// # Errors
+    /// When the URL or the host is none, or the certificates cannot be read.
+    pub(crate) fn at(url: &str, host: Option<&str>, ca_file: Option<&Path>) -> Result<Self, Failure> {
+        let base = base(url)?;
+        let host = host.map(host_header).transpose()?;
+        Ok(Self { agent: agent(&base, ca_file)?, base, host })
+    }
+
+    /// A call without its token and its body; `path` begins with `/v1/`, and what it is made of is encoded.
+    pub(crate) fn request(&self, method: &Method, path: &str) -> ureq::http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = request.header(header::ACCEPT, "application/json");
+        self.host.iter().fold(request, |request, host| request.header(header::HOST, host))
+    }
+}
+
+/// A running proxy, and who asks it.
 pub(crate) struct Client {
-    agent: ureq::Agent,
-    base: String,
-    token: String,
+    api: AdminApi,
+    token: Option<String>,
 }
 
 /// What the proxy said.
@@ -43,74 +71,104 @@ pub(crate) enum Reply {
     No(String),
 }
 
+/// The members of an answer that has none.
+pub(crate) const NOTHING: &[&str] = &[];
+
 /// Text made fit to stand in a path or a query.
 pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
+/// The path of one client's counter.
+pub(crate) fn counter(rule: &str, key: &str, kind: Option<&str>) -> String {
+    let kind = kind.map_or_else(String::new, |kind| format!("&kind={}", encoded(kind)));
+    format!("/v1/counters?rule={}&key={}{kind}", encoded(rule), encoded(key))
+}
+
 impl Client {
-    /// Reads the URL and the token; nothing is sent.
-    pub(crate) fn new(url: &str, proxy: &Proxy) -> Result<Self, Failure> {
-        let base = base(url)?;
-        let token = token(proxy.token_file.as_deref())?;
-        Ok(Self { agent: agent(&base, proxy.ca_file.as_deref())?, base, token })
+    /// Reads the token; nothing is sent.
+    pub(crate) fn new(api: AdminApi, token_file: Option<&Path>) -> Result<Self, Failure> {
+        Ok(Self { api, token: Some(token(token_file)?) })
+    }
+
+    /// For what may be asked by anybody.
+    pub(crate) fn without_token(api: AdminApi) -> Self {
+        Self { api, token: None }
     }
 
     /// One call; `path` begins with `/v1/`, and what it is made of is encoded.
     pub(crate) fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("accept", "application/json");
-        let failed = |error: &dyn std::fmt::Display| Failure(format!("cannot reach {}: {error}", self.base));
+        let (agent, base) = (&self.api.agent, &self.api.base);
+        let request = self.api.request(method, path);
+        let bearer = self.token.iter().map(|token| format!("Bearer {token}"));
+        let request = bearer.fold(request, |request, bearer| request.header(header::AUTHORIZATION, bearer));
+        let failed = |error: &dyn std::fmt::Display| Failure(format!("cannot reach {base}: {error}"));
         let sent = match body {
             Some(body) => request
-                .header("content-type", "application/json")
+                .header(header::CONTENT_TYPE, "application/json")
                 .body(body.to_string())
                 .map_err(|error| failed(&error))
-                .and_then(|request| self.agent.run(request).map_err(|error| failed(&error))),
+                .and_then(|request| agent.run(request).map_err(|error| failed(&error))),
             None => request
                 .body(())
                 .map_err(|error| failed(&error))
-                .and_then(|request| self.agent.run(request).map_err(|error| failed(&error))),
+                .and_then(|request| agent.run(request).map_err(|error| failed(&error))),
         };
         let mut response = sent?;
         let mut text = Vec::new();
         let reader = response.body_mut().as_reader();
         reader.take(LONGEST_ANSWER).read_to_end(&mut text).map_err(|error| failed(&error))?;
         let text = String::from_utf8_lossy(&text).into_owned();
+        let said = || answer::without(self.token.as_deref(), &answer::problem(response.status(), &text));
         match response.status() {
             status if status.is_success() => Ok(Reply::Done(text)),
-            StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-                Ok(Reply::No(problem(response.status(), &text)))
-            }
+            StatusCode::NOT_FOUND if !answer::is_about_a_name(path, &text) => Err(format!(
+                "{base} answers {}: is its path the policy's admin_api.path, and its host one of admin_api.hosts? (--host \
+                 NAME names another)",
+                said()
+            )
+            .into()),
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Ok(Reply::No(said())),
             StatusCode::UNAUTHORIZED => Err("the proxy does not know this token".into()),
-            status => Err(format!("the proxy says: {}", problem(status, &text)).into()),
+            _ => Err(format!("the proxy says: {}", said()).into()),
         }
     }
 
-    /// Like [`Client::call`] where an answer in JSON is needed; a "no" is told to standard error, and is `None`.
-    pub(crate) fn json(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Option<Value>, Failure> {
+    /// Like [`Client::call`] where an answer in JSON is needed that has these members ([`NOTHING`]: no answer but that it
+    /// is done); a "no" is told to standard error, and is `None`. The token is in no answer, whoever sends it back.
+    pub(crate) fn json(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        members: &[&str],
+    ) -> Result<Option<Value>, Failure> {
         match self.call(method, path, body)? {
-            Reply::Done(text) if text.trim().is_empty() => Ok(Some(Value::Null)),
-            Reply::Done(text) => match serde_json::from_str(&text) {
-                Ok(value) => Ok(Some(value)),
-                Err(_) => Err(format!("{} does not answer in JSON: is it the admin API?", self.base).into()),
-            },
+            Reply::Done(text) => self.read(&text, members).map(Some),
             Reply::No(reason) => {
                 complain(&format!("tidegate: {reason}"));
                 Ok(None)
             }
         }
     }
+
+    /// Whether there is such a thing; it has these members.
+    pub(crate) fn has(&self, path: &str, members: &[&str]) -> Result<bool, Failure> {
+        match self.call(&Method::GET, path, None)? {
+            Reply::Done(text) => self.read(&text, members).map(|_| true),
+            Reply::No(_) => Ok(false),
+        }
+    }
+
+    fn read(&self, text: &str, members: &[&str]) -> Result<Value, Failure> {
+        let value =
+            answer::read(text, members).map_err(|wrong| format!("{} {wrong}: is it the admin API?", self.api.base))?;
+        Ok(answer::value_without(self.token.as_deref(), value))
+    }
 }
 
 /// What speaks to the proxy: it follows no redirect and uses no HTTP proxy of the environment.
-///
-/// # Errors
-/// When the certificates cannot be read.
-pub(crate) fn agent(base: &str, ca_file: Option<&Path>) -> Result<ureq::Agent, Failure> {
+fn agent(base: &str, ca_file: Option<&Path>) -> Result<ureq::Agent, Failure> {
     let mut config = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
@@ -127,10 +185,7 @@ pub(crate) fn agent(base: &str, ca_file: Option<&Path>) -> Result<ureq::Agent, F
 }
 
 /// The address that `/v1/...` is put behind.
-///
-/// # Errors
-/// When the URL is none, or holds what it should not.
-pub(crate) fn base(url: &str) -> Result<String, Failure> {
+fn base(url: &str) -> Result<String, Failure> {
     let uri: Uri = url.parse().map_err(|error| Failure(format!("{}: not a URL: {error}", visible(url))))?;
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map(ureq::http::uri::Authority::as_str).unwrap_or_default();
@@ -142,6 +197,13 @@ pub(crate) fn base(url: &str) -> Result<String, Failure> {
     }
     let path = uri.path().trim_end_matches('/');
     Ok(format!("{scheme}://{authority}{}", if path.is_empty() { DEFAULT_PATH } else { path }))
+}
+
+/// What stands in the Host header: a name or an address, with a port where there is one.
+fn host_header(host: &str) -> Result<HeaderValue, Failure> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let value = HeaderValue::from_str(host).ok().filter(|_| host.bytes().all(is_plain));
+    value.ok_or_else(|| format!("the host {}: allowed: a name, with a port where there is one", visible(host)).into())
 }
 
 fn is_this_machine(base: &str) -> bool {
@@ -187,35 +249,6 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, Failure> {
         .build())
 }
 
-/// What an answer that is no success says: RFC 9457's `detail` and `title`, and a policy's `mistakes`.
-fn problem(status: StatusCode, text: &str) -> String {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let word = |name: &str| value.get(name).and_then(Value::as_str);
-    let said = word("detail").or_else(|| word("title")).map(|said| visible(said).into_owned());
-    let mut out = match said {
-        Some(said) => format!("{said} ({})", status.as_u16()),
-        None => status.to_string(),
-    };
-    let mistakes = ["mistakes", "errors"].iter().find_map(|name| value.get(*name)?.as_array());
-    for mistake in mistakes.into_iter().flatten() {
-        let member = |name: &str| mistake.get(name).and_then(Value::as_str).unwrap_or_default();
-        let line = match mistake.as_str() {
-            Some(line) => line.to_owned(),
-            None if mistake.get("message").is_some() => member("message").to_owned(),
-            None => {
-                let what = format!("found {}, allowed: {}", member("found"), member("allowed"));
-                let guess = mistake.get("suggestion").and_then(Value::as_str);
-                let guess = guess.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
-                // A mistake of the whole body has an empty pointer.
-                let place = Some(member("pointer")).filter(|pointer| !pointer.is_empty()).unwrap_or("(the document)");
-                format!("{place}: {what}{guess}")
-            }
-        };
-        out.push_str(&format!("\n  {}", visible(&line)));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,12 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_told_in_full_and_harmless() {
-        let text = r#"{"title": "t", "detail": "no\u001b[2J",
-            "mistakes": ["/rate: found 0", {"pointer": "/a", "found": "1", "allowed": "2"}]}"#;
-        let told = problem(StatusCode::UNPROCESSABLE_ENTITY, text);
-        assert_eq!(told, "no\\u{1b}[2J (422)\n  /rate: found 0\n  /a: found 1, allowed: 2");
-        assert_eq!(problem(StatusCode::BAD_GATEWAY, "<html>"), "502 Bad Gateway");
-        assert_eq!(encoded("a/b?c&\u{e9}"), "a%2Fb%3Fc%26%C3%A9");
+    fn hosts_are_names() {
+        for good in ["proxy.internal", "other:8080", "[::1]:80"] {
+            assert!(host_header(good).is_ok(), "{good}");
+        }
+        for bad in ["a b", "a/b", "u@a", "a\r\nx: y", "\u{e9}"] {
+            assert!(host_header(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(counter("a b", "zo\u{eb}", Some("user")), "/v1/counters?rule=a%20b&key=zo%C3%AB&kind=user");
     }
 }

@@ -57,9 +57,9 @@ impl Screen {
         Self { is_json, has_colours: is_terminal && !no_color && !is_dumb, is_terminal }
     }
 
-    /// The same without colours: for standard error, and for text inside of JSON.
-    pub(crate) fn without_colours(self) -> Self {
-        Self { has_colours: false, ..self }
+    /// Text without colours: for standard error, and inside of JSON.
+    pub(crate) const fn plain() -> Self {
+        Self { is_json: false, has_colours: false, is_terminal: false }
     }
 
     /// The text in a style, where there are colours.

@@ -56,8 +56,8 @@ pub(crate) struct AddArgs {
     /// Replace the rule of this name if there is one.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Show what would change in the file, and change nothing.
-    #[arg(long, conflicts_with = "url")]
+    /// Show what would change in the policy file, and change nothing.
+    #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct RemoveArgs {
     /// The rule's name.
     #[arg(long)]
     pub(crate) name: String,
-    /// Show what would change in the file, and change nothing.
-    #[arg(long, conflicts_with = "url")]
+    /// Show what would change in the policy file, and change nothing.
+    #[arg(long)]
     pub(crate) dry_run: bool,
 }

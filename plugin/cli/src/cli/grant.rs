@@ -28,13 +28,13 @@ pub(crate) struct OverrideArgs {
     /// Why.
     #[arg(long, value_enum)]
     pub(crate) reason: Reason,
-    /// For how many minutes; it always ends.
+    /// For how many minutes, up to the policy's max_override_minutes; it always ends.
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) duration: u64,
     /// No limit at all.
     #[arg(long)]
     pub(crate) unlimited: bool,
-    /// So many times the rate.
+    /// So many times the rate: above 1, up to 1000.
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     pub(crate) multiplier: Option<f64>,
     /// A remark for the audit log.
@@ -67,7 +67,7 @@ impl Reason {
 
 fn factor(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if factor.is_finite() && factor > 0.0 { Ok(factor) } else { Err("more than 0, and finite".to_owned()) }
+    if factor > 1.0 && factor <= 1000.0 { Ok(factor) } else { Err("allowed: above 1, up to 1000".to_owned()) }
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ pub(crate) struct ResetArgs {
     /// Clear the counter of this client, as the rule counts it: a user, an address; "" for a global rule. Metrics stay.
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// What the key is, where a rule counts several kinds: user, unverified, anonymous or ip.
+    /// What the key is, where a rule counts several kinds: user, unverified (its sha256:...), anonymous or ip.
     #[arg(long, requires = "key")]
     pub(crate) kind: Option<String>,
 }

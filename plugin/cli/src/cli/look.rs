@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Target;
+use super::{Address, Target};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -24,6 +24,12 @@ pub(crate) struct ListArgs {
     /// List the exceptions that are granted, not the rules.
     #[arg(long)]
     pub(crate) overrides: bool,
+    /// Only the exceptions that may act for this verified user, and whether it is an admin's.
+    #[arg(long, value_name = "ID", requires = "overrides")]
+    pub(crate) user: Option<String>,
+    /// Only the exceptions that may act for this address, and whether it is an admin's.
+    #[arg(long, value_name = "ADDRESS", requires = "overrides")]
+    pub(crate) ip: Option<std::net::IpAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -57,7 +63,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The access log; "-" is standard input.
+    /// The access log, which may be compressed with gzip; "-" is standard input.
     #[arg(value_name = "LOG")]
     pub(crate) log: PathBuf,
     /// The policy.
@@ -76,11 +82,12 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Apache's and nginx's combined (or common) log.
+    /// Apache's and nginx's combined (or common) log, and Apache's vhost_combined.
     Combined,
     /// JSON lines with ts, ip, method, path and perhaps user and status.
     Json,
-    /// Envoy's JSON access log: start_time, downstream_remote_address, method, path, response_code.
+    /// Envoy's and Istio's default access log, or as JSON: start_time, downstream_remote_address, method, path,
+    /// response_code.
     Envoy,
 }
 
@@ -111,6 +118,30 @@ pub(crate) struct MetricsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CountersArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The rule.
+    #[arg(long)]
+    pub(crate) rule: String,
+    /// The client, as the rule counts it: a user, an address, an endpoint; "" for a global rule.
+    #[arg(long)]
+    pub(crate) key: String,
+    /// What the key is, where a rule counts several kinds: user, unverified (its sha256:...), anonymous or ip.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TicketArgs {
+    #[command(flatten)]
+    pub(crate) address: Address,
+    /// The ticket: the last part of the Location that a queued request was answered with.
+    #[arg(value_name = "TICKET")]
+    pub(crate) ticket: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -118,13 +149,8 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DashboardArgs {
-    /// A running proxy: the address of its admin API, such as <https://proxy.example:8443/.tidegate>; else the
-    /// environment's TIDEGATE_URL.
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-    /// A file of PEM certificates to trust instead of the system's.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) address: Address,
     /// The address to serve the page on, which must be a loopback one; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = loopback)]
     pub(crate) listen: SocketAddr,

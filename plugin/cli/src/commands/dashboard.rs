@@ -2,30 +2,27 @@
 
 use serde_json::json;
 
-use crate::cli::{DashboardArgs, target::url_or_environment};
+use crate::cli::DashboardArgs;
 use crate::dashboard;
 use crate::failure::{Answer, Failure};
-use crate::remote::{agent, base};
 use crate::screen::{Screen, complain, visible};
 
 pub(super) fn run(args: &DashboardArgs, screen: Screen) -> Result<Answer, Failure> {
-    let url = url_or_environment(args.url.as_deref())
-        .ok_or("the page is about a running proxy: name it with --url URL, or TIDEGATE_URL")?;
-    let base = base(&url)?;
-    let agent = agent(&base, args.ca_file.as_deref())?;
+    let api = args.address.admin_api()?;
+    let api = api.ok_or("the page is about a running proxy: name it with --url URL, or TIDEGATE_URL")?;
     let failed = |error: std::io::Error| Failure(format!("cannot serve on {}: {error}", args.listen));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(args.listen)).map_err(failed)?;
     let page = format!("http://{}/", listener.local_addr().map_err(failed)?);
     if screen.is_json {
-        Screen::print_json(&json!({"page": page, "proxy": base}))?;
+        Screen::print_json(&json!({"page": page, "proxy": api.base}))?;
     } else {
-        screen.print(&format!("status page of {}: {page}\nCtrl-C ends it\n", visible(&base)))?;
+        screen.print(&format!("status page of {}: {page}\nCtrl-C ends it\n", visible(&api.base)))?;
     }
     if args.open {
         open(&page);
     }
-    runtime.block_on(dashboard::serve(listener, agent, base)).map_err(failed)?;
+    runtime.block_on(dashboard::serve(listener, api)).map_err(failed)?;
     Ok(Answer::Yes)
 }
 

@@ -5,19 +5,19 @@ use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 use ureq::http::Method;
 
-use crate::cli::{AddArgs, RemoveArgs, target::Chosen};
+use crate::cli::{AddArgs, RemoveArgs, Target, target::Chosen};
 use crate::failure::{Answer, Failure};
 use crate::policy_file::{PolicyFile, edit, mask};
-use crate::remote::{Client, encoded};
+use crate::remote::{Client, NOTHING, encoded};
 use crate::screen::{Screen, Style, complain, visible};
 
 pub(super) fn add(args: &AddArgs, screen: Screen) -> Result<Answer, Failure> {
     let rule = members(args)?;
-    match args.target.chosen()? {
+    match chosen(&args.target, args.dry_run)? {
         Chosen::Proxy(client) => put(&client, args, &rule, screen),
         Chosen::File(path) => {
             let file = PolicyFile::read(path)?;
-            if !is_policy(&file, screen) {
+            if !is_policy(&file) {
                 return Ok(Answer::No);
             }
             let (text, done) = if edit::has(&file.text, &args.name) {
@@ -36,16 +36,16 @@ pub(super) fn add(args: &AddArgs, screen: Screen) -> Result<Answer, Failure> {
 }
 
 pub(super) fn remove(args: &RemoveArgs, screen: Screen) -> Result<Answer, Failure> {
-    match args.target.chosen()? {
+    match chosen(&args.target, args.dry_run)? {
         Chosen::Proxy(client) => {
             let path = format!("/v1/rules/{}", encoded(&args.name));
-            let Some(value) = client.json(&Method::DELETE, &path, None)? else { return Ok(Answer::No) };
+            let Some(value) = client.json(&Method::DELETE, &path, None, NOTHING)? else { return Ok(Answer::No) };
             super::rows::print_done(screen, &value, &format!("removed {}", args.name))?;
             Ok(Answer::Yes)
         }
         Chosen::File(path) => {
             let file = PolicyFile::read(path)?;
-            if !is_policy(&file, screen) {
+            if !is_policy(&file) {
                 return Ok(Answer::No);
             }
             let Some(text) = edit::remove(&file.text, &args.name) else {
@@ -57,14 +57,22 @@ pub(super) fn remove(args: &RemoveArgs, screen: Screen) -> Result<Answer, Failur
     }
 }
 
+/// What is edited. A proxy shows no difference: it would simply be changed, whether a flag names it or the environment.
+fn chosen(target: &Target, is_dry: bool) -> Result<Chosen<'_>, Failure> {
+    if is_dry && target.policy.is_none() {
+        return Err("--dry-run is for files: name one with --policy FILE".into());
+    }
+    target.chosen()
+}
+
 fn put(client: &Client, args: &AddArgs, rule: &edit::Members, screen: Screen) -> Result<Answer, Failure> {
     let path = format!("/v1/rules/{}", encoded(&args.name));
-    if !args.force && matches!(client.call(&Method::GET, &path, None)?, crate::remote::Reply::Done(_)) {
+    if !args.force && client.has(&path, &["name"])? {
         complain(&format!("tidegate: there is a rule {} already; --force replaces it", args.name));
         return Ok(Answer::No);
     }
     let body: Value = rule.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let Some(value) = client.json(&Method::PUT, &path, Some(&body))? else { return Ok(Answer::No) };
+    let Some(value) = client.json(&Method::PUT, &path, Some(&body), &["rule"])? else { return Ok(Answer::No) };
     super::rows::print_done(screen, &value, &format!("added {}", args.name))?;
     Ok(Answer::Yes)
 }
@@ -103,27 +111,20 @@ fn members(args: &AddArgs) -> Result<edit::Members, Failure> {
 }
 
 /// Whether the file is a policy as it stands; if not, says why.
-fn is_policy(file: &PolicyFile, screen: Screen) -> bool {
-    match file.parse() {
-        Ok(_) => true,
-        Err(mistakes) => {
-            complain(file.shown_mistakes(&mistakes, screen.without_colours()).trim_end());
-            complain(&format!("tidegate: {} has mistakes, and is left as it is", file.path.display()));
-            false
-        }
+fn is_policy(file: &PolicyFile) -> bool {
+    let is_policy = file.accepted().is_some();
+    if !is_policy {
+        complain(&format!("tidegate: {} has mistakes, and is left as it is", file.path.display()));
     }
+    is_policy
 }
 
 /// Checks the new text, and shows what changed or writes it.
 fn finish(file: &PolicyFile, text: &str, is_dry: bool, done: &str, screen: Screen) -> Result<Answer, Failure> {
     let edited = PolicyFile { path: file.path.clone(), text: text.to_owned() };
-    let policy = match edited.parse() {
-        Ok(policy) => policy,
-        Err(mistakes) => {
-            complain(edited.shown_mistakes(&mistakes, screen.without_colours()).trim_end());
-            complain(&format!("tidegate: {} would have mistakes, and is left as it is", file.path.display()));
-            return Ok(Answer::No);
-        }
+    let Some(policy) = edited.accepted() else {
+        complain(&format!("tidegate: {} would have mistakes, and is left as it is", file.path.display()));
+        return Ok(Answer::No);
     };
     let before = file.parse().map(|policy| policy.warnings).unwrap_or_default();
     let edited_warnings = edited.warnings(&policy);
@@ -134,9 +135,8 @@ fn finish(file: &PolicyFile, text: &str, is_dry: bool, done: &str, screen: Scree
         .collect();
     if is_dry {
         if screen.is_json {
-            Screen::print_json(
-                &json!({"done": done, "dry_run": true, "diff": diff(file, text, screen.without_colours())}),
-            )?;
+            let diff = diff(file, text, Screen::plain());
+            Screen::print_json(&json!({"done": done, "dry_run": true, "diff": diff}))?;
         } else {
             screen.print(&diff(file, text, screen))?;
         }
@@ -147,14 +147,14 @@ fn finish(file: &PolicyFile, text: &str, is_dry: bool, done: &str, screen: Scree
     if screen.is_json {
         Screen::print_json(&json!({"done": done, "file": place, "warnings": new}))?;
     } else {
-        complain_about(&edited, &new, screen);
+        complain_about(&edited, &new);
         screen.print(&format!("{} in {}\n", visible(done), visible(&place)))?;
     }
     Ok(Answer::Yes)
 }
 
-fn complain_about(edited: &PolicyFile, warnings: &[crate::policy_file::Remark], screen: Screen) {
-    let shown = edited.shown(warnings, "warning", Style::Yellow, screen.without_colours());
+fn complain_about(edited: &PolicyFile, warnings: &[crate::policy_file::Remark]) {
+    let shown = edited.shown(warnings, "warning", Style::Yellow, Screen::plain());
     if !shown.is_empty() {
         complain(shown.trim_end());
     }

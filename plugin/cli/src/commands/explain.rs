@@ -3,11 +3,14 @@
 
 mod live;
 
+pub(super) use live::looked_at;
+
 use serde_json::{Value, json};
-use tidegate_engine::Timestamp;
 use tidegate_engine::algorithm::Cell;
 use tidegate_engine::described::Described;
 use tidegate_engine::explain::explain;
+use tidegate_engine::policy::Policy;
+use tidegate_engine::{Engine, Timestamp};
 use ureq::http::Method;
 
 use super::rows::{print, text};
@@ -22,12 +25,14 @@ const MOMENT: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 pub(super) fn run(args: &ExplainArgs, screen: Screen) -> Result<Answer, Failure> {
     match args.target.chosen()? {
         Chosen::File(path) => {
-            let value = in_file(args, path)?;
+            let Some(policy) = PolicyFile::read(path)?.accepted() else { return Ok(Answer::No) };
+            let value = in_file(args, policy);
             print(screen, &value, |value| shown(args, value, screen))?;
         }
         Chosen::Proxy(client) => {
             let body = body(args)?;
-            let Some(value) = client.json(&Method::POST, "/v1/explain", Some(&body))? else { return Ok(Answer::No) };
+            let told = client.json(&Method::POST, "/v1/explain", Some(&body), &["rules"])?;
+            let Some(value) = told else { return Ok(Answer::No) };
             print(screen, &value, |value| live::shown(args, value, screen))?;
         }
     }
@@ -54,8 +59,8 @@ fn body(args: &ExplainArgs) -> Result<Value, Failure> {
     Ok(body)
 }
 
-fn in_file(args: &ExplainArgs, path: &std::path::Path) -> Result<Value, Failure> {
-    let engine = PolicyFile::read(path)?.engine()?;
+fn in_file(args: &ExplainArgs, policy: Policy) -> Value {
+    let engine = Engine::new(policy);
     let described = Described {
         method: args.method.clone(),
         path: args.path.clone(),
@@ -65,7 +70,7 @@ fn in_file(args: &ExplainArgs, path: &std::path::Path) -> Result<Value, Failure>
     };
     let explanation =
         described.as_request(&engine, |request| explain(&engine, request, MOMENT, |_, _| Cell::default()));
-    Ok(explanation.to_json(engine.policy()))
+    explanation.to_json(engine.policy())
 }
 
 fn shown(args: &ExplainArgs, value: &Value, screen: Screen) -> String {

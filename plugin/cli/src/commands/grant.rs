@@ -6,12 +6,13 @@ use ureq::http::Method;
 use super::rows::{print, print_done, text, to_the_second};
 use crate::cli::{OverrideArgs, ResetArgs, RevokeArgs};
 use crate::failure::{Answer, Failure};
-use crate::remote::encoded;
+use crate::remote::{NOTHING, counter, encoded};
 use crate::screen::{Screen, visible};
 
 pub(super) fn grant(args: &OverrideArgs, screen: Screen) -> Result<Answer, Failure> {
     let client = args.target.proxy_only("overrides")?;
-    let Some(value) = client.json(&Method::POST, "/v1/overrides", Some(&body(args)))? else { return Ok(Answer::No) };
+    let given = client.json(&Method::POST, "/v1/overrides", Some(&body(args)), &["override_id", "expires_at"])?;
+    let Some(value) = given else { return Ok(Answer::No) };
     print(screen, &value, |value| {
         let word = |name: &str| value.get(name).map_or_else(|| "-".to_owned(), text);
         format!("granted {} until {}\n", visible(&word("override_id")), visible(&to_the_second(&word("expires_at"))))
@@ -44,25 +45,22 @@ fn body(args: &OverrideArgs) -> Value {
 pub(super) fn revoke(args: &RevokeArgs, screen: Screen) -> Result<Answer, Failure> {
     let client = args.target.proxy_only("overrides")?;
     let path = format!("/v1/overrides/{}", encoded(&args.id));
-    let Some(value) = client.json(&Method::DELETE, &path, None)? else { return Ok(Answer::No) };
+    let Some(value) = client.json(&Method::DELETE, &path, None, NOTHING)? else { return Ok(Answer::No) };
     print_done(screen, &value, &format!("revoked {}", args.id))?;
     Ok(Answer::Yes)
 }
 
 pub(super) fn reset(args: &ResetArgs, screen: Screen) -> Result<Answer, Failure> {
     let client = args.target.proxy_only("metrics and counters")?;
-    let rule = encoded(&args.rule);
-    let (method, path, done) = match &args.key {
-        Some(key) => {
-            let mut path = format!("/v1/counters?rule={rule}&key={}", encoded(key));
-            if let Some(kind) = &args.kind {
-                path.push_str(&format!("&kind={}", encoded(kind)));
-            }
-            (Method::DELETE, path, format!("cleared the counter of {key} for {}", args.rule))
-        }
-        None => (Method::POST, format!("/v1/metrics/{rule}/reset"), format!("reset the metrics of {}", args.rule)),
+    let rule = &args.rule;
+    let (value, done) = if let Some(key) = &args.key {
+        let path = counter(rule, key, args.kind.as_deref());
+        (client.json(&Method::DELETE, &path, None, NOTHING)?, format!("cleared the counter of {key} for {rule}"))
+    } else {
+        let path = format!("/v1/metrics/{}/reset", encoded(rule));
+        (client.json(&Method::POST, &path, None, &["rules"])?, format!("reset the metrics of {rule}"))
     };
-    let Some(value) = client.json(&method, &path, None)? else { return Ok(Answer::No) };
+    let Some(value) = value else { return Ok(Answer::No) };
     print_done(screen, &value, &done)?;
     Ok(Answer::Yes)
 }

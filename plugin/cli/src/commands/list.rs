@@ -8,7 +8,8 @@ use super::rows;
 use crate::cli::{ListArgs, target::Chosen};
 use crate::failure::{Answer, Failure};
 use crate::policy_file::PolicyFile;
-use crate::screen::{Screen, complain};
+use crate::remote::encoded;
+use crate::screen::Screen;
 
 /// The columns that come first.
 const COLUMNS: [&str; 13] = [
@@ -29,44 +30,14 @@ const COLUMNS: [&str; 13] = [
 
 pub(super) fn run(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
     if args.overrides {
-        let client = args.target.proxy_only("overrides")?;
-        let Some(value) = client.json(&Method::GET, "/v1/overrides", None)? else { return Ok(Answer::No) };
-        rows::print(screen, &value, |value| {
-            let mut granted = rows::rows(value, "overrides");
-            for grant in granted.iter_mut().filter_map(Value::as_object_mut) {
-                // When it ends matters, and why; the rest is for `--json`.
-                grant.retain(|name, value| name != "created_at" && name != "expires_in_seconds" && value != "");
-            }
-            let first = [
-                "override_id",
-                "admin_id",
-                "target_user_id",
-                "target_ip",
-                "target_endpoint",
-                "target_rule",
-                "unlimited",
-                "rate_multiplier",
-                "expires_at",
-            ];
-            if granted.is_empty() {
-                return "nothing is granted\n".to_owned();
-            }
-            rows::table(&granted, &first).text(screen)
-        })?;
-        return Ok(Answer::Yes);
+        return overrides(args, screen);
     }
     let value = match args.target.chosen()? {
         Chosen::File(path) => {
-            let file = PolicyFile::read(path)?;
-            match file.parse() {
-                Ok(policy) => of_policy(&policy),
-                Err(mistakes) => {
-                    complain(file.shown_mistakes(&mistakes, screen.without_colours()).trim_end());
-                    return Ok(Answer::No);
-                }
-            }
+            let Some(policy) = PolicyFile::read(path)?.accepted() else { return Ok(Answer::No) };
+            of_policy(&policy)
         }
-        Chosen::Proxy(client) => match client.json(&Method::GET, "/v1/rules", None)? {
+        Chosen::Proxy(client) => match client.json(&Method::GET, "/v1/rules", None, &["rules"])? {
             Some(value) => value,
             None => return Ok(Answer::No),
         },
@@ -77,6 +48,41 @@ pub(super) fn run(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
         if rules.is_empty() { "no rules\n".to_owned() } else { rows::table(&rules, &COLUMNS).text(screen) }
     })?;
     Ok(Answer::Yes)
+}
+
+fn overrides(args: &ListArgs, screen: Screen) -> Result<Answer, Failure> {
+    let client = args.target.proxy_only("overrides")?;
+    let whom = [("user_id", args.user.clone()), ("ip_address", args.ip.map(|ip| ip.to_string()))];
+    let whom: Vec<String> =
+        whom.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(&value?)))).collect();
+    let path =
+        if whom.is_empty() { "/v1/overrides".to_owned() } else { format!("/v1/overrides/check?{}", whom.join("&")) };
+    let Some(value) = client.json(&Method::GET, &path, None, &["overrides"])? else { return Ok(Answer::No) };
+    rows::print(screen, &value, |value| shown_overrides(value, screen))?;
+    Ok(Answer::Yes)
+}
+
+fn shown_overrides(value: &Value, screen: Screen) -> String {
+    const FIRST: [&str; 9] = [
+        "override_id",
+        "admin_id",
+        "target_user_id",
+        "target_ip",
+        "target_endpoint",
+        "target_rule",
+        "unlimited",
+        "rate_multiplier",
+        "expires_at",
+    ];
+    let mut granted = rows::rows(value, "overrides");
+    for grant in granted.iter_mut().filter_map(Value::as_object_mut) {
+        // When it ends matters, and why; the rest is for `--json`.
+        grant.retain(|name, value| name != "created_at" && name != "expires_in_seconds" && value != "");
+    }
+    let admin = if value.get("is_admin") == Some(&Value::Bool(true)) { "an admin: never limited\n" } else { "" };
+    let table =
+        if granted.is_empty() { "nothing is granted\n".to_owned() } else { rows::table(&granted, &FIRST).text(screen) };
+    format!("{admin}{table}")
 }
 
 /// A proxy gives each rule as it was written, where two members say how it acts: one word says the same.

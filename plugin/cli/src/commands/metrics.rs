@@ -42,7 +42,7 @@ pub(super) fn metrics(args: &MetricsArgs, screen: Screen) -> Result<Answer, Fail
     };
     let mut left = if args.watch { args.count } else { Some(1) };
     loop {
-        let Some(value) = client.json(&Method::GET, &path, None)? else { return Ok(Answer::No) };
+        let Some(value) = client.json(&Method::GET, &path, None, &["rules"])? else { return Ok(Answer::No) };
         if args.watch && !screen.is_json {
             screen.clear()?;
         }
@@ -86,7 +86,8 @@ fn taken_out(rule: &mut Value) -> Option<(String, Value)> {
 
 pub(super) fn status(args: &StatusArgs, screen: Screen) -> Result<Answer, Failure> {
     let client = args.target.proxy_only("workers and stores")?;
-    let Some(value) = client.json(&Method::GET, "/v1/status", None)? else { return Ok(Answer::No) };
+    let told = client.json(&Method::GET, "/v1/status", None, &["version", "capabilities"])?;
+    let Some(value) = told else { return Ok(Answer::No) };
     print(screen, &value, lines)?;
     Ok(Answer::Yes)
 }

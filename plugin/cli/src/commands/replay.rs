@@ -2,16 +2,15 @@
 //! is counted and shown.
 
 mod shown;
+mod source;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal as _, Read};
-use std::path::Path;
+use std::io::{BufRead, Read as _};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tidegate_engine::Engine;
 use tidegate_engine::replay::Replay;
 
-use crate::cli::ReplayArgs;
+use crate::cli::{LogFormat, ReplayArgs};
 use crate::failure::{Answer, Failure};
 use crate::log_line;
 use crate::policy_file::PolicyFile;
@@ -39,17 +38,18 @@ struct BadLine {
 }
 
 pub(super) fn run(args: &ReplayArgs, screen: Screen) -> Result<Answer, Failure> {
-    let engine = PolicyFile::read(&args.policy)?.engine()?;
+    let Some(policy) = PolicyFile::read(&args.policy)?.accepted() else { return Ok(Answer::No) };
     let candidate = match &args.candidate {
-        Some(path) => Some(PolicyFile::read(path)?.engine()?),
+        Some(path) => match PolicyFile::read(path)?.accepted() {
+            Some(policy) => Some(Engine::new(policy)),
+            None => return Ok(Answer::No),
+        },
         None => None,
     };
-    let mut replay = Replay::new(engine, candidate, usize::from(args.top));
+    let mut replay = Replay::new(Engine::new(policy), candidate, usize::from(args.top));
     let mut bad = BadLines::default();
     let failed = |error: std::io::Error| Failure::file("read", &args.log, error);
-    let (source, length) = open(&args.log)?;
-    let progress = progress(length);
-    let mut reader = BufReader::with_capacity(1 << 16, progress.wrap_read(source));
+    let (mut reader, progress) = source::open(&args.log)?;
     let mut line = Vec::new();
     let mut number = 0_u64;
     while next_line(&mut reader, &mut line).map_err(failed)? {
@@ -70,6 +70,9 @@ pub(super) fn run(args: &ReplayArgs, screen: Screen) -> Result<Answer, Failure> 
     }
     progress.finish_and_clear();
     let report = replay.finish();
+    if report.requests == 0 && bad.count > 0 {
+        return Err(no_log(args, &bad));
+    }
     if screen.is_json {
         let value = shown::json(&report);
         Screen::print_json(&json!({"bad_lines": bad, "report": value}))?;
@@ -92,6 +95,23 @@ impl BadLines {
     }
 }
 
+/// Nothing was read: what stands there, and what would have been.
+fn no_log(args: &ReplayArgs, bad: &BadLines) -> Failure {
+    let lines: String =
+        bad.shown.iter().map(|line| format!("  line {}: {}: {}\n", line.line, line.wrong, line.text)).collect();
+    let format = match args.format {
+        Some(LogFormat::Combined) => "Apache's and nginx's combined, or Apache's vhost_combined",
+        Some(LogFormat::Json) => "JSON lines with ts, ip, method and path",
+        Some(LogFormat::Envoy) => "Envoy's or Istio's default access log, as text or JSON",
+        None => {
+            "Apache's and nginx's combined, Apache's vhost_combined, Envoy's and Istio's default access log as text or \
+             JSON, JSON lines with ts, ip, method and path; plain or compressed with gzip"
+        }
+    };
+    let count = bad.count;
+    Failure(format!("{}: no line of {count} is a request\n{lines}allowed: {format}", args.log.display()))
+}
+
 /// Reads a line with its newline; `false` at the end. Of a line that is too long the rest is passed over.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
     line.clear();
@@ -100,26 +120,4 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<b
         reader.skip_until(b'\n')?;
     }
     Ok(!line.is_empty())
-}
-
-/// The log, and its length where it has one.
-fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
-    if path == Path::new("-") {
-        return Ok((Box::new(std::io::stdin().lock()), None));
-    }
-    let failed = |error| Failure::file("read", path, error);
-    let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    Ok((Box::new(file), (length > 0).then_some(length)))
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(length: Option<u64>) -> ProgressBar {
-    let Some(length) = length.filter(|_| std::io::stderr().is_terminal()) else { return ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {percent}%  {binary_bytes_per_sec}  {eta} left");
-    let bar = ProgressBar::new(length);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

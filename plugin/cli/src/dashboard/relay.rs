@@ -11,6 +11,7 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 
 use super::problem;
+use crate::remote::AdminApi;
 
 /// The proxy takes no larger body.
 const LONGEST_BODY: usize = 65_536;
@@ -20,14 +21,13 @@ const LONGEST_ANSWER: u64 = 8 << 20;
 const AT_ONCE: usize = 16;
 
 pub(super) struct Relay {
-    agent: ureq::Agent,
-    base: String,
+    api: AdminApi,
     under_way: Arc<Semaphore>,
 }
 
 impl Relay {
-    pub(super) fn new(agent: ureq::Agent, base: String) -> Self {
-        Self { agent, base, under_way: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(super) fn new(api: AdminApi) -> Self {
+        Self { api, under_way: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// The proxy's answer to a call of the page.
@@ -47,19 +47,19 @@ impl Relay {
             return problem(StatusCode::BAD_REQUEST, "This call has no body.");
         }
         // Only what the admin API reads: no cookie and no header that a page could use against a proxy on the way.
-        let mut call = http::Request::builder().method(head.method).uri(format!("{}{target}", self.base));
+        let mut call = self.api.request(&head.method, &target);
         for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
             if let Some(value) = head.headers.get(&name) {
                 call = call.header(name, value);
             }
         }
-        let Ok(call) = call.header(header::ACCEPT, "application/json").body(body) else {
+        let Ok(call) = call.body(body) else {
             return problem(StatusCode::BAD_REQUEST, "This is no call.");
         };
         let Ok(_turn) = Arc::clone(&self.under_way).acquire_owned().await else {
             return problem(StatusCode::SERVICE_UNAVAILABLE, "The page's server ends.");
         };
-        let agent = self.agent.clone();
+        let agent = self.api.agent.clone();
         match tokio::task::spawn_blocking(move || ask(&agent, call)).await {
             Ok(Ok(response)) => response,
             Ok(Err(reason)) => problem(StatusCode::BAD_GATEWAY, &format!("The proxy cannot be reached: {reason}")),

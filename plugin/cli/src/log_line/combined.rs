@@ -1,4 +1,5 @@
-//! Apache's common and combined formats, nginx's too: `IP ident user [time] "METHOD PATH PROTOCOL" status bytes ...`.
+//! Apache's common and combined formats, nginx's too: `IP ident user [time] "METHOD PATH PROTOCOL" status bytes ...`, and
+//! Apache's `vhost_combined`, which has the virtual host before that.
 
 use tidegate_engine::described::Described;
 use tidegate_engine::replay::Entry;
@@ -7,8 +8,12 @@ use crate::moment;
 
 pub(super) fn parse(line: &[u8]) -> Result<Entry, &'static str> {
     let line = String::from_utf8_lossy(line);
-    let (ip, rest) = line.split_once(' ').ok_or("no client address")?;
-    let ip = super::address(ip)?;
+    let (first, rest) = line.split_once(' ').ok_or("no client address")?;
+    // An identity is never an address: where one follows the first word, that was the virtual host.
+    let (ip, rest) = match rest.split_once(' ').map(|(second, rest)| (super::address(second), rest)) {
+        Some((Ok(ip), rest)) => (ip, rest),
+        _ => (super::address(first)?, rest),
+    };
     // A user's name may hold spaces, even brackets: the time is the last thing in brackets before the request.
     let (before, rest) = rest.split_once("] \"").ok_or("no time and request")?;
     let (names, time) = before.rsplit_once('[').ok_or("no time")?;
@@ -94,6 +99,12 @@ mod tests {
         assert_eq!((entry.request.path.as_str(), entry.request.user), ("/x", None));
         let entry = parse(b"::1 - a [b] c [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.0\" 200 1").unwrap();
         assert_eq!(entry.request.user.as_deref(), Some("a [b] c"));
+        for host in ["www.a.test:443", "10.0.0.1:80", "a.test"] {
+            let line =
+                format!("{host} 203.0.113.7 - bob [17/May/2015:10:05:03 +0000] \"GET /x HTTP/1.1\" 200 1 \"-\" \"c\"");
+            let request = parse(line.as_bytes()).unwrap().request;
+            assert_eq!((request.ip.as_str(), request.user.as_deref()), ("203.0.113.7", Some("bob")), "{host}");
+        }
     }
 
     #[test]
@@ -102,6 +113,7 @@ mod tests {
             (&b""[..], "no client address"),
             (b"example.org - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 1", "no client address"),
             (b"192.0.2.1 hello", "no time and request"),
+            (b"a.test:80 b.test - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 1", "no client address"),
             (b"192.0.2.1 - - [17/Mai/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 1", "a time that is none"),
             (b"192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"-\" 408 0", "no method and path"),
             (b"192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"\\x16\\x03 \\x01\" 400 0", "no method and path"),

@@ -63,19 +63,12 @@ fn text<'a>(members: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> 
     value(members, names)?.as_str()
 }
 
-/// RFC 3339, or seconds since 1970, perhaps with a fraction.
+/// RFC 3339, or a count since 1970: of seconds, milliseconds, microseconds or nanoseconds.
 fn time(value: &Value) -> Option<Timestamp> {
     match value {
-        Value::String(text) => moment::from_rfc3339(text),
-        Value::Number(number) => {
-            if let Some(seconds) = number.as_u64() {
-                Some(Timestamp::from_micros(seconds.checked_mul(1_000_000)?))
-            } else {
-                let micros = number.as_f64().filter(|seconds| *seconds >= 0.0)? * 1e6;
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-                Some(Timestamp::from_micros(micros.round() as u64))
-            }
-        }
+        Value::String(text) => moment::from_rfc3339(text).or_else(|| moment::from_count(text)),
+        // The shortest text that is this number: a float's moment is not cut off a microsecond early.
+        Value::Number(number) => moment::from_count(&number.to_string()),
         _ => None,
     }
 }
@@ -90,6 +83,10 @@ mod tests {
             "user": "bob", "status": 200}"#;
         let entry = parse(own, &OWN).unwrap();
         assert_eq!((entry.at.micros(), entry.request.user.as_deref()), (1_431_857_103_250_000, Some("bob")));
+        for ts in ["1431857103250", "\"1431857103.25\"", "\"2015-05-17T10:05:03.25Z\"", "1431857103250000"] {
+            let line = format!(r#"{{"ts": {ts}, "ip": "192.0.2.1", "method": "GET", "path": "/x"}}"#);
+            assert_eq!(parse(line.as_bytes(), &OWN).unwrap().at, entry.at, "{ts}");
+        }
         let envoy = br#"{"start_time": "2015-05-17T10:05:03.250Z", "downstream_remote_address": "203.0.113.7:4711",
             "method": "GET", "path": "/x", "x_envoy_original_path": "-", "response_code": 429, "other": {}}"#;
         let entry = parse(envoy, &ENVOY).unwrap();
@@ -103,6 +100,8 @@ mod tests {
             (r"{", "not a JSON object"),
             (r#"{"ts": "yesterday", "ip": "192.0.2.1", "method": "GET", "path": "/"}"#, "no time"),
             (r#"{"ts": -1, "ip": "192.0.2.1", "method": "GET", "path": "/"}"#, "no time"),
+            (r#"{"ts": 1e300, "ip": "192.0.2.1", "method": "GET", "path": "/"}"#, "no time"),
+            (r#"{"ts": 9007199254740992, "ip": "192.0.2.1", "method": "GET", "path": "/"}"#, "no time"),
             (r#"{"ts": 1, "ip": "home", "method": "GET", "path": "/"}"#, "no client address"),
             (r#"{"ts": 1, "ip": "192.0.2.1", "path": "/"}"#, "no method"),
             (r#"{"ts": 1, "ip": "192.0.2.1", "method": "GET"}"#, "no path"),

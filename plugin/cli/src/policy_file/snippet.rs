@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_caret_stands_below_its_place() {
-        let screen = Screen::of_stdout(true).without_colours();
+        let screen = Screen::plain();
         let place = Place { line: 1, column: 4 };
         assert_eq!(snippet("\ta\u{4f60}b", place, Style::Red, screen), "  1 |  a\u{4f60}b\n    |     ^\n");
         let long = format!("{}x{}", "-".repeat(100), "+".repeat(100));

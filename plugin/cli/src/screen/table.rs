@@ -95,7 +95,7 @@ mod tests {
         let mut table = Table::new(&[("NAME", Align::Left), ("RATE", Align::Right), ("PATHS", Align::Left)]);
         table.row(["a", "100", ""]);
         table.row(["\u{4f60}\u{597d}b\n", "7", "/x"]);
-        let text = table.text(Screen { is_json: false, has_colours: false, is_terminal: false });
+        let text = table.text(Screen::plain());
         assert_eq!(text, "NAME        RATE  PATHS\na            100\n\u{4f60}\u{597d}b\\u{a}     7  /x\n");
         assert_eq!(cut(&"\u{4f60}".repeat(40)).width(), 59);
     }

@@ -11,6 +11,8 @@ use tidegate_engine::admin::text;
 use tidegate_engine::policy::Node;
 
 pub(crate) const TOKEN: &str = "s3cret-token";
+/// Where this stands in an answer, the call's `authorization` is sent back.
+pub(crate) const ECHO: &str = "@authorization@";
 
 /// One call as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,7 @@ pub(crate) struct Asked {
     /// Method and path with query.
     pub(crate) line: String,
     pub(crate) authorization: String,
+    pub(crate) host: String,
     pub(crate) body: String,
 }
 
@@ -54,7 +57,7 @@ fn serve(mut stream: TcpStream, routes: &[Route], record: &Mutex<Vec<Asked>>) {
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     let line = line.trim().trim_end_matches(" HTTP/1.1").replace(" /.tidegate/", " /");
-    let (mut length, mut authorization) = (0, String::new());
+    let (mut length, mut authorization, mut host) = (0, String::new(), String::new());
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header).unwrap() == 0 || header.trim().is_empty() {
@@ -63,20 +66,23 @@ fn serve(mut stream: TcpStream, routes: &[Route], record: &Mutex<Vec<Asked>>) {
         let (name, value) = header.split_once(':').unwrap();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap(),
+            "host" => value.trim().clone_into(&mut host),
             "authorization" => value.trim().clone_into(&mut authorization),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let is_known = authorization == format!("Bearer {TOKEN}");
-    record.lock().unwrap().push(Asked { line: line.clone(), authorization, body: String::from_utf8(body).unwrap() });
+    let is_known = authorization == format!("Bearer {TOKEN}") || line.starts_with("GET /v1/queue/");
+    let body = String::from_utf8(body).unwrap();
+    record.lock().unwrap().push(Asked { line: line.clone(), authorization: authorization.clone(), host, body });
     let found = routes.iter().find(|(route, ..)| *route == line);
     let (status, body) = match found {
         _ if !is_known => (401, r#"{"title": "Unauthorized"}"#.to_owned()),
         Some((_, status, body)) => (*status, body.clone()),
         None => (404, r#"{"title": "Not Found", "detail": "there is no such thing"}"#.to_owned()),
     };
+    let body = body.replace(ECHO, &authorization);
     let length = body.len();
     let answer = format!(
         "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nlocation: /elsewhere\r\n\
@@ -99,6 +105,7 @@ pub(crate) fn talkative() -> Vec<Route> {
     let grant = json!({"override_id": "ov_8f14e45fceea167a", "admin_id": "admin_123", "target_user_id": "user_456",
         "reason": "emergency_access", "note": "", "unlimited": true, "created_at": "2026-01-01T00:00:00.000000Z",
         "expires_at": "2026-01-01T01:00:00.000000Z", "expires_in_seconds": 3600});
+    let checked = json!({"overrides": [grant], "is_admin": true});
     let metrics = json!({"rules": {"api_per_user": counts}});
     let mistake = json!({"type": "about:blank", "status": 422, "detail": "What was sent does not fit.", "mistakes":
         [{"pointer": "/burst", "found": "1000", "allowed": "at most 200, twice the rate"}], "left_off": 0});
@@ -110,12 +117,19 @@ pub(crate) fn talkative() -> Vec<Route> {
         route("PUT /v1/rules/broken", 422, mistake),
         ("DELETE /v1/rules/api_limit", 204, String::new()),
         route("GET /v1/overrides", 200, json!({"overrides": [grant]})),
+        route("GET /v1/overrides/check?user_id=user_456&ip_address=192.0.2.1", 200, checked),
         route("POST /v1/overrides", 201, grant),
         ("DELETE /v1/overrides/ov_8f14e45fceea167a", 204, String::new()),
         route("GET /v1/metrics", 200, metrics.clone()),
         route("GET /v1/metrics/api_per_user", 200, metrics.clone()),
         route("POST /v1/metrics/api_per_user/reset", 200, metrics),
         ("DELETE /v1/counters?rule=api_per_user&key=user_456", 204, String::new()),
+        route("GET /v1/counters?rule=api_per_user&key=user_456&kind=user", 200, explained()),
+        route(
+            "GET /v1/queue/8f14e45fceea167a",
+            200,
+            json!({"attempts": 0, "rule": "api_per_user", "status": "waiting"}),
+        ),
         route("POST /v1/explain", 200, explained()),
         ("GET /v1/audit?after=0", 200, audit()),
     ]
@@ -138,9 +152,21 @@ fn status() -> Value {
 }
 
 fn explained() -> Value {
-    json!({"rules": [
-        {"rule": "api_per_user", "applies": true, "enforced": true, "key": {"kind": "user", "value": "user_456"},
-            "limit": 100, "window_seconds": 60, "remaining": 0, "reset_after_seconds": 60},
+    json!({"is_admin": false, "rules": [
+        {"rule": "api_per_user", "applies": true, "enforced": true, "killed": false,
+            "key": {"kind": "user", "value": "user_456"}, "limit": 100, "window_seconds": 60, "remaining": 0,
+            "reset_after_seconds": 60},
+        {"rule": "doubled", "applies": true, "enforced": true, "killed": false, "key": {"kind": "ip", "value": "192.0.2.1"},
+            "limit": 200, "window_seconds": 60, "remaining": 7, "reset_after_seconds": 60,
+            "ceiling": {"limit": 400, "remaining": 207, "reset_after_seconds": 30},
+            "granted": {"override_id": "ov_8f14e45fceea167a", "rate_multiplier": 2.0}},
+        {"rule": "lifted", "applies": true, "enforced": false, "killed": false, "key": {"kind": "global", "value": ""},
+            "limit": 9, "window_seconds": 1, "remaining": 9, "reset_after_seconds": 0,
+            "granted": {"override_id": "ov_8f14e45fceea167a", "unlimited": true}},
+        {"rule": "killed", "applies": true, "enforced": false, "killed": true, "key": {"kind": "global", "value": ""},
+            "limit": 9, "window_seconds": 1, "remaining": 9, "reset_after_seconds": 0},
+        {"rule": "quiet", "applies": true, "enforced": false, "killed": false, "key": {"kind": "global", "value": ""},
+            "limit": 9, "window_seconds": 1, "remaining": 9, "reset_after_seconds": 0},
         {"rule": "api_limit", "applies": false, "why_not": "the path fits none of its endpoints"},
     ]})
 }

@@ -72,8 +72,27 @@ fn what_cannot_be_read_is_status_2() {
     assert!(folder.run(&["list"]).complaint(2).contains("--policy FILE"));
     assert!(folder.run(&["explain", "--policy", "p", "--header", "x"]).complaint(2).contains("no colon"));
     folder.write("bad.json", "{}");
-    assert!(folder.run(&["explain", "--policy", "bad.json"]).complaint(2).contains("bad.json is not a policy"));
-    assert!(folder.run(&["list", "--policy", "bad.json"]).complaint(1).contains("found no \"version\""));
+}
+
+#[test]
+fn a_policy_with_mistakes_is_status_1_everywhere() {
+    let folder = Folder::new();
+    folder.write("p.json", DEFAULT);
+    folder.write("bad.json", "{}");
+    folder.write("log", "");
+    let add = ["add", "--policy", "bad.json", "--name", "a", "--scope", "global", "--rate", "1", "--window", "1"];
+    for words in [
+        &["list", "--policy", "bad.json"][..],
+        &["explain", "--policy", "bad.json"],
+        &["replay", "log", "--policy", "bad.json"],
+        &["replay", "log", "--policy", "p.json", "--candidate", "bad.json"],
+        &["remove", "--policy", "bad.json", "--name", "a"],
+        &add,
+    ] {
+        let ran = folder.run(words);
+        assert!(ran.out.is_empty() && ran.complaint(1).contains("bad.json:1:1: mistake: (the document)"), "{words:?}");
+    }
+    folder.run(&["check", "bad.json"]).clean(1);
 }
 
 #[test]

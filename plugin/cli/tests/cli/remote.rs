@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake_proxy::{FakeProxy, TOKEN, talkative};
+use crate::fake_proxy::{ECHO, FakeProxy, TOKEN, talkative};
 use crate::run::{Folder, Ran};
 
 fn ready() -> (Folder, FakeProxy) {
@@ -53,6 +53,18 @@ fn every_command_asks_what_the_api_takes() {
         ),
         (vec!["list", "--overrides"], "GET /v1/overrides", Value::Null, "user_456"),
         (
+            vec!["list", "--overrides", "--user", "user_456", "--ip", "192.0.2.1"],
+            "GET /v1/overrides/check?user_id=user_456&ip_address=192.0.2.1",
+            Value::Null,
+            "an admin: never limited\nOVERRIDE ID",
+        ),
+        (
+            vec!["counters", "--rule", "api_per_user", "--key", "user_456", "--kind", "user"],
+            "GET /v1/counters?rule=api_per_user&key=user_456&kind=user",
+            Value::Null,
+            "user user_456\n",
+        ),
+        (
             vec!["revoke", "ov_8f14e45fceea167a"],
             "DELETE /v1/overrides/ov_8f14e45fceea167a",
             Value::Null,
@@ -86,6 +98,10 @@ fn every_command_asks_what_the_api_takes() {
         assert_eq!(asked(&proxy), (line.to_owned(), body), "{words:?}");
         run(&folder, &proxy, &[&words[..], &["--json"]].concat()).json();
     }
+    let ticket = folder.run(&["ticket", "8f14e45fceea167a", "--url", &proxy.url]).clean(0);
+    assert_eq!(ticket, "attempts  0\nrule      api_per_user\nstatus    waiting\n");
+    let asked = proxy.asked().pop().unwrap();
+    assert_eq!((asked.line.as_str(), asked.authorization.as_str()), ("GET /v1/queue/8f14e45fceea167a", ""));
     let out = run(&folder, &proxy, &["metrics", "--watch", "--interval", "1", "--count", "2"]).clean(0);
     assert_eq!(out.matches("\napi_per_user").count(), 6, "{out}");
 }
@@ -128,6 +144,127 @@ fn a_redirect_is_not_followed_and_html_is_no_answer() {
 }
 
 #[test]
+fn what_lifts_a_rule_is_told() {
+    let (folder, proxy) = ready();
+    let expected = "\
+request   GET /x from 192.0.2.1
+user      user_456, verified
+
+RULE          LEFT  RATE         FULL AGAIN IN  COUNTED FOR, OR WHY NOT
+api_per_user     0  100 in 60 s  60 s           user user_456
+doubled          7  200 in 60 s  60 s           ip 192.0.2.1 (2.0 times the rate by ov_8f14e45fceea167a)
+               207  400 in 60 s  30 s           its ceiling
+lifted           9  9 in 1 s     0 s            global (no limit by ov_8f14e45fceea167a)
+killed           9  9 in 1 s     0 s            global (switched off)
+quiet            9  9 in 1 s     0 s            global (in shadow)
+api_limit                                       the path fits none of its endpoints
+";
+    assert_eq!(run(&folder, &proxy, &["explain", "--path", "/x", "--user", "user_456"]).clean(0), expected);
+}
+
+#[test]
+fn a_dry_run_asks_no_proxy() {
+    let (folder, proxy) = ready();
+    let add = ["add", "--name", "api_limit", "--scope", "global", "--rate", "1", "--window", "1", "--dry-run"];
+    for words in [&add[..], &["remove", "--name", "api_limit", "--dry-run"]] {
+        let expected = "tidegate: --dry-run is for files: name one with --policy FILE\n";
+        assert_eq!(run(&folder, &proxy, words).complaint(2), expected);
+        let environment = format!("TIDEGATE_URL={} TIDEGATE_TOKEN={TOKEN}", proxy.url);
+        let quoted: String = words.iter().map(|word| format!(" {word}")).collect();
+        assert_eq!(folder.shell(&format!("{environment} tidegate{quoted}")).complaint(2), expected);
+        assert!(proxy.asked().is_empty());
+    }
+}
+
+/// An upstream that the address leads to may answer anything, and may send back what it was sent.
+#[test]
+fn somebody_elses_answers_are_not_the_admin_apis() {
+    let folder = Folder::new();
+    folder.write("token", TOKEN);
+    let echo = || format!(r#"{{"headers": {{"authorization": "{ECHO}", "{ECHO}": 1}}}}"#);
+    let lines = [
+        "GET /v1/status",
+        "GET /v1/rules",
+        "GET /v1/metrics",
+        "GET /v1/rules/a",
+        "GET /v1/audit?after=0",
+        "POST /v1/explain",
+        "POST /v1/overrides",
+        "DELETE /v1/rules/a",
+        "DELETE /v1/overrides/a",
+        "POST /v1/metrics/a/reset",
+        "DELETE /v1/counters?rule=a&key=b",
+        "GET /v1/counters?rule=a&key=b",
+        "GET /v1/overrides",
+    ];
+    let proxy = FakeProxy::start(lines.map(|line| (line, 200, echo())).to_vec());
+    for words in [
+        "status",
+        "list",
+        "metrics",
+        "add --name a --scope global --rate 1 --window 1",
+        "audit",
+        "audit verify",
+        "explain",
+        "override --user a --reason other --duration 1 --unlimited",
+        "remove --name a",
+        "revoke a",
+        "reset --rule a",
+        "reset --rule a --key b",
+        "counters --rule a --key b",
+        "list --overrides",
+    ] {
+        for more in [&[][..], &["--json"]] {
+            let ran = run(&folder, &proxy, &[&words.split(' ').collect::<Vec<&str>>(), more].concat());
+            assert!(ran.out.is_empty() && ran.complaint(2).contains("is it the admin API?"), "{words}");
+        }
+    }
+    let status = format!(r#"{{"version": "{ECHO}", "capabilities": [], "{ECHO}": ["{ECHO}"]}}"#);
+    let refusal = format!(r#"{{"detail": "you sent {ECHO}", "mistakes": ["{ECHO}"]}}"#);
+    let proxy = FakeProxy::start(vec![
+        ("GET /v1/status", 200, status),
+        ("GET /v1/rules", 500, refusal.clone()),
+        ("DELETE /v1/rules/a", 409, refusal),
+    ]);
+    assert!(run(&folder, &proxy, &["status"]).clean(0).contains("Bearer (the token)"));
+    run(&folder, &proxy, &["status", "--json"]).clean(0);
+    let complaint = run(&folder, &proxy, &["list"]).complaint(2);
+    let told = "you sent Bearer (the token) (500)\n  Bearer (the token)\n";
+    assert_eq!(complaint, format!("tidegate: the proxy says: {told}"));
+    assert!(
+        run(&folder, &proxy, &["remove", "--name", "a"]).complaint(1).contains("you sent Bearer (the token) (409)")
+    );
+}
+
+#[test]
+fn a_404_of_everything_says_what_may_be_wrong() {
+    let folder = Folder::new();
+    folder.write("token", TOKEN);
+    let proxy = FakeProxy::start(Vec::new());
+    for words in ["status", "list", "list --overrides", "metrics", "audit", "explain"] {
+        let complaint = run(&folder, &proxy, &words.split(' ').collect::<Vec<&str>>()).complaint(2);
+        let hint = "is its path the policy's admin_api.path, and its host one of admin_api.hosts? (--host NAME";
+        assert!(complaint.contains(hint), "{words}: {complaint}");
+    }
+}
+
+#[test]
+fn the_host_is_the_flags_or_the_environments() {
+    let (folder, proxy) = ready();
+    let authority = proxy.url.trim_start_matches("http://").trim_end_matches("/.tidegate").to_owned();
+    run(&folder, &proxy, &["status"]).clean(0);
+    assert_eq!(proxy.asked().pop().unwrap().host, authority);
+    run(&folder, &proxy, &["status", "--host", "proxy.internal"]).clean(0);
+    assert_eq!(proxy.asked().pop().unwrap().host, "proxy.internal");
+    let line = format!("TIDEGATE_HOST=other:8080 TIDEGATE_TOKEN={TOKEN} tidegate status --url {}", proxy.url);
+    folder.shell(&line).clean(0);
+    assert_eq!(proxy.asked().pop().unwrap().host, "other:8080");
+    assert!(run(&folder, &proxy, &["status", "--host", "a b"]).complaint(2).contains("the host a b: allowed: a name"));
+    let both = folder.run(&["list", "--policy", "p.json", "--host", "a"]).complaint(2);
+    assert!(both.contains("cannot be used with"), "{both}");
+}
+
+#[test]
 fn what_lives_in_a_proxy_needs_one() {
     let folder = Folder::new();
     folder.write("p.json", crate::run::DEFAULT);
@@ -139,10 +276,17 @@ fn what_lives_in_a_proxy_needs_one() {
         (&["metrics"], "metrics"),
         (&["reset", "--rule", "a"], "metrics and counters"),
         (&["status"], "workers and stores"),
+        (&["counters", "--rule", "a", "--key", "b"], "counters"),
         (&["audit"], "audit logs"),
         (&["audit", "verify"], "audit logs"),
     ] {
         let complaint = folder.run(&[words, &["--policy", "p.json"]].concat()).complaint(2);
         assert_eq!(complaint, format!("tidegate: {what} live in a running proxy: name it with --url URL\n"));
+    }
+    let complaint = folder.run(&["ticket", "00"]).complaint(2);
+    assert_eq!(complaint, "tidegate: tickets live in a running proxy: name it with --url URL\n");
+    for factor in ["1", "0", "1000.5", "NaN", "x"] {
+        let words = ["override", "--user", "a", "--reason", "other", "--duration", "1", "--multiplier", factor];
+        assert!(folder.run(&words).complaint(2).contains("--multiplier <FACTOR>"), "{factor}");
     }
 }

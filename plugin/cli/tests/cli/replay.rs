@@ -17,12 +17,18 @@ fn combined(second: u32, ip: &str) -> String {
 }
 
 #[test]
-fn three_formats_of_one_log_give_the_same() {
+fn every_format_of_one_log_gives_the_same() {
     let folder = Folder::new();
     folder.write("p.json", POLICY);
-    let (mut apache, mut own, mut envoy) = (String::new(), String::new(), String::new());
+    let [mut apache, mut hosts, mut own, mut envoy, mut text, mut millis] = [const { String::new() }; 6];
     for (second, ip) in [(3, "192.0.2.1"), (1, "192.0.2.1"), (2, "192.0.2.1"), (4, "192.0.2.2")] {
         apache.push_str(&combined(second, ip));
+        hosts.push_str(&format!("www.example.org:443 {}", combined(second, ip)));
+        text.push_str(&format!("[2015-05-17T10:05:{second:02}.000Z] \"GET /x HTTP/2\" 200 - 0 5 1 1 \"10.9.9.9, {ip}\" \"curl\" \"0-0\" \"a.test\" \"10.0.2.1:80\"\n"));
+        millis.push_str(&format!(
+            "{{\"ts\": \"{}\", \"ip\": \"{ip}\", \"method\": \"GET\", \"path\": \"/x\"}}\n",
+            (1_431_857_100 + u64::from(second)) * 1000
+        ));
         own.push_str(&format!(
             "{{\"ts\": {}, \"ip\": \"{ip}\", \"method\": \"GET\", \"path\": \"/x\", \"status\": 200}}\n",
             1_431_857_100 + second
@@ -43,12 +49,54 @@ worst offenders
 TIMES  RULE  WHO        FIRST                 LAST
     1  ip    192.0.2.1  2015-05-17T10:05:03Z  2015-05-17T10:05:03Z
 ";
-    for (text, format) in [(apache, "combined"), (own, "json"), (envoy, "envoy")] {
+    for (text, format) in
+        [(apache, "combined"), (hosts, "combined"), (own, "json"), (millis, "json"), (envoy, "envoy"), (text, "envoy")]
+    {
         folder.write("log", &text);
         assert_eq!(folder.run(&["replay", "log", "--policy", "p.json"]).clean(0), expected, "{format}");
         assert_eq!(folder.run(&["replay", "log", "--policy", "p.json", "--format", format]).clean(0), expected);
     }
-    assert_eq!(folder.shell("tidegate replay - --policy p.json < log").clean(0), expected);
+    let replay = "tidegate replay - --policy p.json";
+    assert_eq!(folder.shell(&format!("{replay} < log")).clean(0), expected);
+    // A byte-order mark, gzip, two members of it, and both.
+    assert_eq!(folder.shell(&format!("(printf '\\357\\273\\277'; cat log) | {replay}")).clean(0), expected);
+    assert_eq!(folder.shell(&format!("gzip -c log | {replay}")).clean(0), expected);
+    let two = format!("(head -n 2 log | gzip; tail -n 2 log | gzip) | {replay}");
+    assert_eq!(folder.shell(&two).clean(0), expected);
+    let both = "(printf '\\357\\273\\277'; cat log) | gzip > log.gz && tidegate replay log.gz --policy p.json";
+    assert_eq!(folder.shell(both).clean(0), expected);
+    let cut = folder.shell(&format!("gzip -c log | head -c 40 | {replay}"));
+    assert!(cut.out.is_empty() && cut.complaint(2).starts_with("tidegate: cannot read -: "));
+}
+
+#[test]
+fn what_is_no_log_is_not_a_log_of_nothing() {
+    let folder = Folder::new();
+    folder.write("p.json", POLICY);
+    folder.write("log", "hello\nworld\n");
+    for more in [&[][..], &["--json"]] {
+        let ran = folder.run(&[&["replay", "log", "--policy", "p.json"], more].concat());
+        assert_eq!(ran.out, "");
+        let expected = "tidegate: log: no line of 2 is a request\n  line 1: no client address: hello\n  line 2: no client \
+                        address: world\nallowed: Apache's and nginx's combined, ";
+        let complaint = ran.complaint(2);
+        assert!(complaint.starts_with(expected) && complaint.contains("compressed with gzip"), "{complaint}");
+    }
+    folder.write("log", &combined(1, "192.0.2.1"));
+    let complaint = folder.run(&["replay", "log", "--policy", "p.json", "--format", "envoy"]).complaint(2);
+    assert!(complaint.ends_with("allowed: Envoy's or Istio's default access log, as text or JSON\n"), "{complaint}");
+}
+
+#[test]
+fn a_log_in_the_wrong_order_says_that_counters_began_anew() {
+    let folder = Folder::new();
+    folder.write("p.json", POLICY);
+    let late: String = (1..3).map(|second| combined(second, "192.0.2.1").replace("17/May", "18/May")).collect();
+    let early: String = (1..3).map(|second| combined(second, "192.0.2.1")).collect();
+    folder.write("log", &(late + &early));
+    let shown = folder.run(&["replay", "log", "--policy", "p.json"]).clean(0);
+    assert!(shown.contains("stepped back by more than an hour once: counters began anew there"), "{shown}");
+    assert!(shown.contains("allowed 4 (100.0 %)\n"), "{shown}");
 }
 
 #[test]

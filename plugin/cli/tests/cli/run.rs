@@ -49,7 +49,7 @@ impl Folder {
     fn bare(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_remove("NO_COLOR");
-        command.env_remove("TIDEGATE_TOKEN").env_remove("TIDEGATE_URL");
+        command.env_remove("TIDEGATE_TOKEN").env_remove("TIDEGATE_URL").env_remove("TIDEGATE_HOST");
         command
     }
 

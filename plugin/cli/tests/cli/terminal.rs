@@ -36,6 +36,7 @@ fn answers_of_a_proxy_are_harmless() {
         &["audit"],
         &["audit", "verify"],
         &["explain"],
+        &["counters", "--rule", "api_per_user", "--key", "user_456", "--kind", "user"],
         &["override", "--user", "a", "--reason", "other", "--duration", "1", "--unlimited"],
         &["add", "--name", "broken", "--scope", "global", "--rate", "1", "--window", "1"],
     ] {

@@ -20,8 +20,12 @@ pub(crate) struct Dashboard {
 
 impl Dashboard {
     pub(crate) fn start(url: &str) -> Self {
+        Self::with(&["--url", url])
+    }
+
+    fn with(flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args(["dashboard", "--json", "--url", url]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(["dashboard", "--json"]).args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut said = String::new();
@@ -159,4 +163,22 @@ fn it_is_served_on_loopback_only() {
     let listen = taken.local_addr().unwrap().to_string();
     let complaint = folder.run(&["dashboard", "--url", "http://127.0.0.1:1", "--listen", &listen]).complaint(2);
     assert!(complaint.contains(&format!("cannot serve on {listen}")), "{complaint}");
+}
+
+#[test]
+fn through_a_tunnel_the_proxy_is_asked_for_its_own_host() {
+    let mut policy = policy(&rules());
+    policy["admin_api"]["hosts"] = json!(["proxy.internal"]);
+    let Some(proxy) = Proxy::start("operate: a host of its own", &policy.to_string()) else { return };
+    let url = format!("http://{}", proxy.address);
+    let complaint = proxy.shell("tidegate status").complaint(2);
+    assert!(complaint.contains("There is nothing here. (404): is its path the policy's admin_api.path"), "{complaint}");
+    for line in ["tidegate status --host proxy.internal", "TIDEGATE_HOST=proxy.internal tidegate audit verify"] {
+        proxy.shell(line).clean(0);
+    }
+    for (flags, status) in [(&["--url", &url][..], 404), (&["--url", &url, "--host", "proxy.internal"], 200)] {
+        let dashboard = Dashboard::with(flags);
+        let client = Client::http1(dashboard.address, 1).unwrap();
+        assert_eq!(client.send(&call(&dashboard, "GET", "/v1/status")).unwrap().status, status, "{flags:?}");
+    }
 }

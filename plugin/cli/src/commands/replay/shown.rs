@@ -30,7 +30,12 @@ pub(super) fn text(args: &ReplayArgs, report: &Report, bad: &BadLines, screen: S
         out.push_str(&format!("{} requests out of order by up to {seconds} s, decided late\n", report.late));
     }
     if report.clock_steps > 0 {
-        out.push_str(&format!("the log's clock stepped back {} times\n", report.clock_steps));
+        let times = if report.clock_steps == 1 { "once".to_owned() } else { format!("{} times", report.clock_steps) };
+        let told = format!(
+            "the log's clock stepped back by more than an hour {times}: counters began anew there; if this is more than \
+             one log, sort its lines by time"
+        );
+        out.push_str(&format!("{}\n", screen.paint(Style::Yellow, &told)));
     }
     if report.answered_429 > 0 {
         out.push_str(&format!("{} were answered 429 when they were logged\n", report.answered_429));
