@@ -3,6 +3,7 @@
 #![allow(clippy::format_push_string, clippy::format_collect, reason = "tests may take their time")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it is wrong")]
 
+mod cli_page;
 mod docs;
 mod edit;
 mod fake_proxy;

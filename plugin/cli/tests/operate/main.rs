@@ -2,10 +2,14 @@
 
 // Only `#[test]` functions may by themselves, and each file uses some of what the others share.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, dead_code)]
+#![allow(clippy::format_push_string, reason = "tests may take their time")]
 
 mod audit;
+#[path = "../cli/cli_page.rs"]
+mod cli_page;
 mod commands;
 mod dashboard;
+mod docs;
 mod page;
 mod proxy;
 mod readme;
