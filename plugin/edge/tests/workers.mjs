@@ -38,9 +38,12 @@ async function everything(runtime, ask) {
   for (const [kind, query] of [["SQLite", ""], ["SQLite, 4 shards", "&shards=4"], ["key-value storage", "&kv"]]) {
     const key = kind.replaceAll(/\W/g, "");
     await test(`${runtime}: 300 at once on one Durable Object with a limit of 100 (${kind})`, async () => {
-      const responses = await Promise.all(Array.from({ length: 300 }, () => ask(`/object?key=${key}${query}`)));
-      const statuses = responses.map((response) => response.status);
-      await Promise.all(responses.map((response) => response.text()));
+      const statuses = await Promise.all(Array.from({ length: 300 }, async () => {
+        const response = await ask(`/object?key=${key}${query}`);
+        // Read at once: undici ends a body that nobody has begun to read when it collects garbage.
+        await response.text();
+        return response.status;
+      }));
       expect([200, 429].map((status) => statuses.filter((one) => one === status).length), [100, 200], "200s and 429s");
     });
     await test(`${runtime}: what one object refuses, the other does not keep (${kind})`, async () => {
