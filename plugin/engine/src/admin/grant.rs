@@ -227,9 +227,8 @@ fn target(node: &Node, policy: &Policy, mistakes: &mut Mistakes) -> Option<Targe
         let mistake = Mistake::new("/target_rule", quoted(rule), "the name of a rule of this policy, or \"*\"");
         mistakes.add(mistake.suggesting(rule, policy.rules.iter().map(|known| known.name.as_str())));
     }
-    // Requests' identities are trimmed.
-    let user = node.word("target_user_id").map(str::trim);
-    if user == Some("") {
+    let user = node.word("target_user_id");
+    if user.is_some_and(|user| user.trim().is_empty()) {
         mistakes.add(Mistake::new("/target_user_id", "only white space", "a user"));
     }
     if user.is_some() && !policy.identity.has_verified_source() {

@@ -79,6 +79,8 @@ fn every_mistake_of_a_grant_is_told() {
         assert_eq!(with(&what), ["/target_ip"], "{range}");
     }
     assert_eq!(with(r#""target_user_id": " ", "duration_minutes": 5, "unlimited": true"#), ["/target_user_id"]);
+    let spaced = r#"{"reason": "testing", "target_user_id": " u", "duration_minutes": 5, "unlimited": true}"#;
+    assert_eq!(grant(spaced).unwrap().target.user.as_deref(), Some(" u"), "an id is the text that was verified");
     let told = read(&format!(r#"{{"reason": "testing", {user}, "duration_minutes": 0}}"#)).unwrap_err().to_string();
     assert!(told.ends_with("allowed: 1 to 10080, the policy's max_override_minutes"), "{told}");
     assert_eq!(with(r#""target_user_id": "u", "unlimited": true"#), [""], "it must end");
