@@ -47,8 +47,8 @@ fn packed(told: &str) -> Result<BTreeSet<String>> {
 fn check(golden: &str, what: &str, found: &BTreeSet<String>) -> Result<()> {
     let file = workspace::root().join(golden);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let text: String = found.iter().map(|line| format!("{line}\n")).collect();
-        return fs::write(&file, text).with_context(|| format!("writing {}", file.display()));
+        let lines: Vec<&str> = found.iter().map(String::as_str).chain([""]).collect();
+        return fs::write(&file, lines.join("\n")).with_context(|| format!("writing {}", file.display()));
     }
     let listed = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let differences = differences(what, found, &listed);
