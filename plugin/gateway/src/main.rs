@@ -50,7 +50,11 @@ async fn serve(settings: Arc<Settings>) -> Result<(), String> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let stop = async { tracing::info!("{}: finishing what is in flight", signalled().await) };
+    let stop = async {
+        // Not inside the macro, which waits for nothing where its line is not logged.
+        let signal = signalled().await;
+        tracing::info!("{signal}: finishing what is in flight");
+    };
     listener.accept_for(threads.doors(), stop).await;
     let (tell, finished) = oneshot::channel();
     std::thread::spawn(move || {

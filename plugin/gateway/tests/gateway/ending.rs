@@ -3,14 +3,15 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::bounds::busy;
-use crate::http::{Gateway, TOKEN};
-use crate::process::wait_for;
+use crate::http::{Client, Gateway, TOKEN};
+use crate::process::{Process, free_port, wait_for};
 use crate::servers::Redis;
 use crate::skip;
 
@@ -42,6 +43,26 @@ fn sigterm_lets_requests_in_flight_finish() {
     assert!(end(&mut gateway) < Duration::from_secs(3));
     assert!(gateway.client().send("GET", "/healthz", &[], b"").is_err(), "nobody listens any more");
     assert!(gateway.log().contains("\"stopped\""));
+}
+
+#[test]
+fn it_runs_until_it_is_told_whatever_it_logs() {
+    if !skip::has("log levels", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    for level in ["error", "warn", "info"] {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-gateway"));
+        command.env_clear().args(["--redis", &redis.url(), "--listen", &address, "--log-level", level]);
+        let mut gateway = Process::start(command.stderr(Stdio::null()));
+        wait_for("the gateway", Duration::from_secs(20), || TcpStream::connect(&address).ok());
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(Client::to(address).call(&json!(["PING"])), (200, json!({"result": "PONG"})), "{level}");
+        gateway.signal(Signal::TERM);
+        let status = wait_for("the end", Duration::from_secs(10), || gateway.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{level}");
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Passwords and ACL users, right and wrong, at start and while running.
 //! Not here: what an ACL user may do (`threats`).
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::http::Gateway;
+use crate::http::{Gateway, TOKEN};
 use crate::process::{free_port, wait_for};
 use crate::servers::{Cluster, Redis, ask};
 use crate::skip;
@@ -74,6 +75,26 @@ fn a_wrong_password_stops_the_start_at_a_cluster_too() {
     }
     let (status, log) = Gateway::run(&cluster.url(), &[]);
     assert_eq!(status, Some(1), "{log}");
+}
+
+#[test]
+fn a_token_on_the_command_line_wins_over_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let file = file.to_str().unwrap();
+    let status = |variables: &[(&str, &str)], flags: &[&str]| {
+        // An address of documentation, nobody's own: a gateway that comes so far ends with 1, and flags that make no sense
+        // end it with 2 before that.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-gateway"));
+        command.env_clear().args(["--redis", "redis://127.0.0.1:1", "--listen", "192.0.2.1:1"]);
+        command.envs(variables.iter().copied()).args(flags).stderr(Stdio::null()).status().unwrap().code()
+    };
+    assert_eq!(status(&[("TIDEGATE_TOKEN", "short")], &["--token-file", file]), Some(1));
+    assert_eq!(status(&[("TIDEGATE_TOKEN_FILE", "/absent")], &["--token", TOKEN]), Some(1));
+    assert_eq!(status(&[("TIDEGATE_TOKEN", "short")], &[]), Some(2));
+    assert_eq!(status(&[("TIDEGATE_TOKEN", TOKEN), ("TIDEGATE_TOKEN_FILE", file)], &[]), Some(2));
+    assert_eq!(status(&[], &["--token", TOKEN, "--token-file", file]), Some(2));
 }
 
 #[test]
