@@ -1,7 +1,7 @@
 //! The store that a fleet of proxies shares: asks Redis by HTTP callouts (`calls`), each answered within the policy's time,
-//! leaves it alone while it fails, and in `lease` mode answers without asking where what was charged ahead pays. What is asked and
-//! how an answer reads is the engine's (`redis`); what a request does while it waits, and without an answer, is the
-//! exchange's.
+//! leaves it alone while it fails, and in `lease` mode answers without asking where what was charged ahead pays. What is
+//! asked and how an answer reads is the engine's (`redis`); what a request does while it waits, and without an answer, is
+//! the exchange's.
 
 mod breaker;
 mod calls;
@@ -252,7 +252,7 @@ impl Fleet {
     /// When there is something to do, on the steady clock: a store to be tried again, leases to be given back.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let leases = self.leases.as_ref().and_then(|leases| leases.borrow().next_due());
-        self.breaker.borrow().probe_at().into_iter().chain(leases).min()
+        [self.breaker.borrow().probe_at(), leases].into_iter().flatten().min()
     }
 
     /// Tries a store again that was left alone for long enough, and gives back leases that nobody spends.

@@ -154,15 +154,18 @@ impl Deployment {
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
         let steady = host::steady();
         // Held requests and alerts wait on the clock that never steps; jobs and grants, which outlive a VM, on the wall clock.
-        let on_the_wall = self.jobs.next_due().into_iter().chain(self.operated.as_ref().and_then(Operated::next_due));
-        let on_the_wall = on_the_wall.chain(self.violations.as_ref().and_then(|it| it.borrow().next_due()));
-        let on_the_wall = on_the_wall.min().map(|due| steady + due.since(now));
-        let alerts = self.alerts.as_ref().and_then(Alerts::next_due);
-        let store = self.fleet.as_ref().and_then(Fleet::next_due);
-        let state = self.operated.as_ref().and_then(Operated::next_look);
-        let due = self.waiting.borrow().next_due().into_iter().chain(on_the_wall).chain(alerts);
-        let due = due.chain(self.held.next_due()).chain(store).chain(state).chain(self.jobs.next_stored()).min();
-        self.timer.set(due, steady, ticked);
+        let violations = self.violations.as_ref().and_then(|it| it.borrow().next_due());
+        let on_the_wall = [self.jobs.next_due(), self.operated.as_ref().and_then(Operated::next_due), violations];
+        let due = [
+            on_the_wall.into_iter().flatten().min().map(|due| steady + due.since(now)),
+            self.waiting.borrow().next_due(),
+            self.alerts.as_ref().and_then(Alerts::next_due),
+            self.held.next_due(),
+            self.fleet.as_ref().and_then(Fleet::next_due),
+            self.operated.as_ref().and_then(Operated::next_look),
+            self.jobs.next_stored(),
+        ];
+        self.timer.set(due.into_iter().flatten().min(), steady, ticked);
     }
 }
 
