@@ -77,7 +77,7 @@ impl LocalReply {
     fn as_response(&self, request: &Headers) -> (Headers, Vec<u8>) {
         let content_type = request.text("content-type").unwrap_or_default();
         let grpc = content_type.strip_prefix("application/grpc");
-        if grpc.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';'])) {
+        if grpc.is_some_and(|rest| rest.is_empty() || rest.starts_with('+')) {
             return (self.as_grpc(), Vec::new());
         }
         let mut headers = Headers::new().with(":status", self.status.to_string());

@@ -37,7 +37,7 @@ pub use engine::{AskedCell, Engine, Keyed, KeyedCell, Pending, Step};
 pub use matching::Obstacle;
 pub use memory::Memory;
 pub use path::Readings;
-pub use request::{Header, Request};
+pub use request::{Header, Request, looks_like_grpc};
 pub use response::{DEGRADED, Response};
 pub use template::Template;
 pub use time::{Micros, Timestamp};

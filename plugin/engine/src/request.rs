@@ -53,12 +53,15 @@ impl<'a> Request<'a> {
 
     /// Whether this is a gRPC call: a POST whose content type says so.
     pub fn is_grpc(&self) -> bool {
-        self.method() == b"POST" && self.values("content-type").next().is_some_and(is_grpc_content)
+        self.method() == b"POST" && looks_like_grpc(self.headers)
     }
 }
 
-fn is_grpc_content(value: &[u8]) -> bool {
-    matches!(value.strip_prefix(b"application/grpc"), Some([] | [b'+' | b';' | b' ', ..]))
+/// Whether the content type is gRPC's: exactly `application/grpc`, or that and a `+`. It is what Envoy goes by, whatever the
+/// method, where it puts an answer into gRPC's form (`Grpc::Common::hasGrpcContentType`).
+pub fn looks_like_grpc(headers: &[Header<'_>]) -> bool {
+    let content = headers.iter().find(|(name, _)| *name == b"content-type").map(|(_, value)| *value);
+    matches!(content.and_then(|value| value.strip_prefix(b"application/grpc")), Some([] | [b'+', ..]))
 }
 
 #[cfg(test)]
@@ -73,7 +76,9 @@ mod tests {
         assert!(of(b"POST", b"application/grpc"));
         assert!(of(b"POST", b"application/grpc+proto"));
         assert!(!of(b"GET", b"application/grpc"));
-        assert!(!of(b"POST", b"application/grpc-web"));
+        for content in ["application/grpc-web", "application/grpc;v=1", "application/grpc x", "application/grpcx"] {
+            assert!(!of(b"POST", content.as_bytes()), "{content}");
+        }
         assert!(!of(b"POST", b"application/json"));
     }
 
