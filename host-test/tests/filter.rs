@@ -4,6 +4,8 @@
 // Only `#[test]` functions may by themselves.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "filter/clock.rs"]
+mod clock;
 #[path = "filter/configuring.rs"]
 mod configuring;
 #[path = "filter/cost.rs"]

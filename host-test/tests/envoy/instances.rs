@@ -73,7 +73,11 @@ fn instances_in_one_vm_do_not_mix() {
     assert_eq!(counts, [698, 299, 699]);
     let metric = |name: &str| envoy.stat(&format!("wasmcustom.tidegate.{name}")).unwrap();
     assert_eq!(metric("free.requests_total.allowed"), 300);
-    assert_eq!(metric("gold.requests_total.allowed"), 1_400, "one namespace, one set of metrics");
+    assert_eq!(metric("gold.requests_total.allowed"), 700, "one namespace, one instance's metrics");
+    let allowed = envoy.stats("tidegate.gold-.*requests_total.allowed").unwrap();
+    assert_eq!(allowed.values().collect::<Vec<_>>(), [&700], "the other's are apart: {allowed:?}");
+    let warned = envoy.log_lines().unwrap().iter().any(|line| line.contains("has the namespace gold"));
+    assert!(warned, "and the log says so");
 
     // A change of one leaves the others alone.
     envoy.update(&Plugin { policy: policy("free", 301), ..free }).unwrap();

@@ -65,6 +65,38 @@ fn bombs_are_refused_and_do_not_trap() {
 }
 
 #[test]
+fn an_instance_whose_namespace_another_has_counts_apart_and_says_so() {
+    let module = module_or_skip!();
+    let host = Host::builder().workers(1).build();
+    let text = policy(&rule("r", "per_user", 1, 60, ""));
+    let first = host.load(plugin(&module, &text)).unwrap();
+    let told = |host: &Host| {
+        let warned = messages(host, LogLevel::Warn);
+        warned.iter().filter(|line| line.contains("give each instance a namespace of its own")).count()
+    };
+    assert_eq!(told(&host), 0);
+    let second = host.load(plugin(&module, &text).name("other")).unwrap();
+    // Another vm_id has shared data of its own, and metrics of the same names.
+    let third = host.load(plugin(&module, &text).vm_id("another")).unwrap();
+    // The canary, the main thread and the worker, of both.
+    assert_eq!(told(&host), 6, "{:#?}", messages(&host, LogLevel::Warn));
+    host.reconfigure(&first, &text).unwrap();
+    assert_eq!(told(&host), 6, "whose namespace it is goes on as before");
+    for (id, count) in [(&first, 3), (&second, 4), (&third, 5)] {
+        passing(&host, id, 1, count, &from("a"));
+    }
+    let metrics = host.metrics();
+    let mut limited: Vec<_> = metrics
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with(".requests_total.limited"))
+        .map(|name| (metrics.counter(name), name.starts_with("tidegate.default.")))
+        .collect();
+    limited.sort_unstable();
+    assert_eq!(limited, [(Some(2), true), (Some(3), false), (Some(4), false)]);
+}
+
+#[test]
 fn two_plugins_in_one_vm_do_not_mix() {
     let module = module_or_skip!();
     let host = Host::builder().workers(2).build();

@@ -82,6 +82,9 @@ fn of_two_legacy_limits_the_stricter_stays_whole() {
     assert_eq!(seen(&triple("5", "2", "9")), ["5", "2", "9"], "theirs is stricter");
     assert_eq!(seen(&triple("500", "200", "9")), ["10", "9", "6"], "ours is");
     assert_eq!(seen(&triple("5", " 0 ", "9")), ["5", " 0 ", "9"]);
+    assert_eq!(seen(&triple("20", "9", "30")), ["20", "9", "30"], "as much is left of both: theirs lasts longer");
+    assert_eq!(seen(&triple("20", "9", "6")), ["10", "9", "6"]);
+    assert_eq!(seen(&triple("20", "9", "soon")), ["10", "9", "6"]);
     assert_eq!(seen(&triple("5", "many", "9")), ["10", "9", "6"], "what is no number is no limit");
     assert_eq!(seen(&[("x-ratelimit-remaining", "\u{ff}")]), ["10", "9", "6"]);
     assert_eq!(seen(&[]), ["10", "9", "6"]);
@@ -129,11 +132,17 @@ fn grpc_gets_its_own_answer_and_what_only_says_so_gets_http() {
         assert_eq!(answer.headers.text("grpc-retry-pushback-ms").as_deref(), Some("60000"));
         assert_eq!(answer.headers.text("content-type").as_deref(), Some("application/grpc"));
     }
-    for (method, content) in
-        [("GET", "application/grpc"), ("POST", "application/grpc-web"), ("PUT", "application/grpc")]
-    {
+    for (method, content, told) in [
+        // Envoy has put the body into `grpc-message`, and there is none any more.
+        ("GET", "application/grpc", None),
+        ("PUT", "application/grpc+proto", None),
+        ("POST", "application/grpc-web", Some("application/problem+json")),
+        ("POST", "application/grpc;v=1", Some("application/problem+json")),
+        ("PUT", "application/grpcx", Some("application/problem+json")),
+    ] {
         let answer = call(method, content);
         assert_eq!(answer.status(), 429, "{method} {content}");
         assert_eq!(answer.headers.get("grpc-status"), None, "{method} {content}");
+        assert_eq!(answer.headers.text("content-type").as_deref(), told, "{method} {content}");
     }
 }

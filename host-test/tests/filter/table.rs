@@ -123,6 +123,39 @@ fn a_request_that_a_full_bucket_cannot_count_is_refused() {
 }
 
 #[test]
+fn the_gauges_tell_of_the_size_in_force_also_where_one_was_tried_and_taken_back() {
+    let module = module_or_skip!();
+    let of = |keys: usize| {
+        let store = format!(r#""store": {{"type": "local", "max_keys": {keys}}},"#);
+        with_settings(&store, &rule("r", "per_user", 100, 1, ""))
+    };
+    let (host, id) = serve(&module, 2, &of(1024));
+    let assert_right = |keys: usize, what: &str| {
+        let buckets = u32::try_from(keys / KEYS_PER_BUCKET).unwrap().to_le_bytes();
+        let data = host.shared_data(VM);
+        let own = data.iter().filter(|(key, _)| key.get(8) == Some(&b'b') && key[9..13] == buckets);
+        let entries: usize = own.map(|(_, value)| value.len() / ENTRY).sum();
+        assert_eq!(gauge(&host, "table_keys"), entries as u64, "{what}");
+        assert_eq!(gauge(&host, "table_bytes"), (entries * ENTRY) as u64, "{what}");
+        assert_eq!(gauge(&host, "table_capacity_bytes"), (keys / KEYS_PER_BUCKET * WAYS * ENTRY) as u64, "{what}");
+        entries
+    };
+    flood(&host, &id, 0, 1_500);
+    assert!(assert_right(1_024, "at first") > 1_000);
+    host.reconfigure(&id, of(4_096)).unwrap();
+    flood(&host, &id, 0, 3);
+    assert_eq!(assert_right(4_096, "another size"), 3);
+    host.reconfigure(&id, of(1_024)).unwrap();
+    assert!(assert_right(1_024, "taken back") > 1_000, "what was counted before is there again");
+    // A second later all of them are like new, and newcomers take their places.
+    host.advance(Duration::from_millis(1_100));
+    flood(&host, &id, 10_000, 2_500);
+    host.advance(Duration::from_millis(1_100));
+    flood(&host, &id, 20_000, 2_500);
+    assert_right(1_024, "after floods");
+}
+
+#[test]
 fn a_flood_does_not_reset_what_no_client_chooses() {
     let module = module_or_skip!();
     let rules = [rule("all", "global", 2_000, 3600, ""), rule("user", "per_user", 1, 3600, "")].join(",");

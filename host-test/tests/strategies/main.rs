@@ -28,4 +28,5 @@ mod several;
 mod throttle;
 mod tickets;
 mod trap;
+mod trickle;
 mod updates;

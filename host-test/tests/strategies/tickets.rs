@@ -146,6 +146,13 @@ fn what_may_not_be_queued_is_refused() {
     busy();
     let grpc = client.send(&post("/s.S/M").header("content-type", "application/grpc")).unwrap();
     assert_eq!((grpc.status, grpc.header("grpc-status")), (200, Some("8")), "never queued, refused as gRPC refuses");
+    let put =
+        Request::new("PUT", "/put").header("x-user", "ann").header("content-type", "application/grpc").body("work");
+    let put = client.send(&put).unwrap();
+    assert_eq!((put.status, put.header("grpc-status")), (202, None), "a PUT is no gRPC call, whatever it says");
+    assert!(put.header("location").is_some());
+    let large = Request::new("PUT", "/put").header("x-user", "ann").header("content-type", "application/grpc");
+    assert_eq!(status(large.body(vec![b'x'; 101])), 413);
     let upgrade =
         b"GET /socket HTTP/1.1\r\nHost: t\r\nx-user: ann\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let raw = load::raw(bench.address(), upgrade, Duration::from_millis(500)).unwrap();
@@ -259,6 +266,11 @@ fn without_sight_of_bodies_requests_with_one_are_refused_and_the_log_says_why() 
     sleep(Duration::from_millis(1_100));
     let answers = send(&client, (0..2).map(|n| post(&format!("/post/{n}"))));
     assert_eq!((with_status(&answers, 200), with_status(&answers, 503)), (1, 1));
+    let started = Instant::now();
+    let answers = send(&client, (2..5).map(|n| post(&format!("/post/{n}"))));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: now it is known", started.elapsed());
+    let why = answers.iter().find(|answer| answer.status == 503).unwrap().json().unwrap();
+    assert!(why["detail"].as_str().unwrap().contains("allow_on_headers_stop_iteration"), "{why}");
     let says_why = |line: &String| line.contains("allow_on_headers_stop_iteration");
     assert!(within(Duration::from_secs(5), || bench.envoy.log_lines().unwrap().iter().any(says_why)));
     assert_eq!(bench.count("queue_waiting.jobs"), 0);

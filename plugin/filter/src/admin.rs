@@ -17,7 +17,8 @@ use tidegate_engine::admin::{hex, overlay};
 use tidegate_engine::policy::{AdminApi, AdminToken, Policy, Store};
 use tidegate_engine::{Decision, Engine, Header, Micros, Readings, Request, Response, Timestamp};
 
-use crate::host::{self, Level, Metric, MetricKind, define_metric};
+use crate::counters::Counters;
+use crate::host::{self, Level, Metric, MetricKind};
 use crate::root::Deployment;
 use logins::Logins;
 pub(crate) use spread::Asks;
@@ -74,8 +75,8 @@ pub(crate) enum Admission {
 
 impl Operated {
     /// Opens the state of the deployment whose keys start with `prefix`; `None` without tokens.
-    pub(crate) fn open(prefix: [u8; 8], file: &[u8], policy: &Policy) -> Option<Self> {
-        let metric = |kind, name: &str| define_metric(kind, &format!("tidegate.{}.{name}", policy.namespace));
+    pub(crate) fn open(prefix: [u8; 8], file: &[u8], policy: &Policy, counters: &Counters) -> Option<Self> {
+        let metric = |kind, name| counters.metric(kind, name);
         policy.admin_api.is_on().then(|| Self {
             prefix,
             file: file.to_vec(),
@@ -196,7 +197,7 @@ impl Deployment {
             self.counters.count_remaining(decision, engine.policy());
         }
         if let Some(violations) = &self.violations
-            && violations.borrow_mut().note(&engine, decision, headers, now)
+            && violations.borrow_mut().note(&engine, decision, headers)
         {
             self.keep_ticking(now, false);
         }

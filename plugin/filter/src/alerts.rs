@@ -15,6 +15,7 @@ use tidegate_engine::sorted::Sorted;
 use tidegate_engine::topk;
 use tidegate_engine::{Micros, Timestamp};
 
+use crate::counters::Counters;
 use crate::host::{self, IF_ABSENT, Level, Map, Metric, MetricKind, Status, define_metric};
 use crate::root::Deployment;
 
@@ -28,6 +29,8 @@ pub(crate) struct Alerts {
     me: Watcher,
     /// 1 while an alert fires, in the policy's order.
     firing: Vec<Metric>,
+    /// What the names of these gauges begin with.
+    gauges: String,
     sent: Metric,
     failed: Metric,
     /// What this VM has seen while it was its turn.
@@ -45,7 +48,7 @@ type Answer = (String, String, bool);
 
 impl Alerts {
     /// Opens the alerts of the deployment whose keys start with `prefix`; `None` where there are none, nor were any.
-    pub(crate) fn open(prefix: [u8; 8], file: &[u8], policy: &Policy) -> Option<Self> {
+    pub(crate) fn open(prefix: [u8; 8], file: &[u8], policy: &Policy, counters: &Counters) -> Option<Self> {
         let mut key = prefix.to_vec();
         key.push(b'W');
         if policy.alerts.is_empty() && host::shared(&key) == Err(Status::NOT_FOUND) {
@@ -53,8 +56,8 @@ impl Alerts {
         }
         let mut random = [0; 8];
         let _ = getrandom::fill(&mut random);
-        let name = |parts: &str| format!("tidegate.{}.{parts}", policy.namespace);
         let now = host::steady();
+        let gauges = counters.name("alert_firing.");
         Some(Self {
             key,
             me: Watcher {
@@ -62,9 +65,10 @@ impl Alerts {
                 policy: hex(&topk::group_of(&String::from_utf8_lossy(file)).to_be_bytes()),
                 configured_at: now,
             },
-            firing: policy.alerts.iter().map(|alert| gauge(&policy.namespace, &alert.name)).collect(),
-            sent: define_metric(MetricKind::Counter, &name("alerts_sent_total")),
-            failed: define_metric(MetricKind::Counter, &name("alerts_failed_total")),
+            firing: policy.alerts.iter().map(|alert| gauge(&gauges, &alert.name)).collect(),
+            gauges,
+            sent: counters.metric(MetricKind::Counter, "alerts_sent_total"),
+            failed: counters.metric(MetricKind::Counter, "alerts_failed_total"),
             meters: RefCell::default(),
             next_look: Cell::new(Some(now)),
             calls: RefCell::default(),
@@ -104,7 +108,7 @@ impl Alerts {
         }
         let Some(states) = states else { return };
         for name in outcome.gone {
-            gauge(&policy.namespace, &name).set(0);
+            gauge(&self.gauges, &name).set(0);
         }
         for (metric, state) in self.firing.iter().zip(states) {
             metric.set(u64::from(state.phase == Phase::Firing));
@@ -257,6 +261,6 @@ fn wants_offenders(alert: &Alert, meter: &Meter, totals: &Totals) -> bool {
     matches!(alert.when, Condition::TopViolatorShareAbove(_)) && meter.needs_offenders(totals)
 }
 
-fn gauge(namespace: &str, alert: &str) -> Metric {
-    define_metric(MetricKind::Gauge, &["tidegate.", namespace, ".alert_firing.", alert].concat())
+fn gauge(names: &str, alert: &str) -> Metric {
+    define_metric(MetricKind::Gauge, &[names, alert].concat())
 }

@@ -7,16 +7,16 @@ use core::cell::RefCell;
 use tidegate_engine::alert::meter::Totals;
 use tidegate_engine::policy::{Policy, Rule};
 use tidegate_engine::strategy::{Action, Relief};
-use tidegate_engine::table::GivenUp;
+use tidegate_engine::table::{ENTRY_BYTES, Geometry, GivenUp};
 use tidegate_engine::{Decision, Micros, Verdict};
 
-use crate::host::{Metric, MetricKind, define_metric};
+use crate::host::{self, Level, Metric, MetricKind, define_metric};
 
 /// All metrics of one deployment. Defined while the plugin is configured: a metric defined later would start from zero
 /// after an update of the plugin's code.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// What all of their names start with.
+    /// What all of their names start with: the policy's namespace, and more where another instance of the plugin has that.
     namespace: String,
     /// The counters of each of the policy's rules, in its order.
     rules: RefCell<Vec<RuleCounters>>,
@@ -62,13 +62,12 @@ pub(crate) const VERDICTS: [&str; 7] =
     ["allowed", "degraded", "delayed", "queued", "limited", "shadow_limited", "granted"];
 
 impl Counters {
-    /// Defines a policy's metrics.
-    pub(crate) fn define(policy: &Policy) -> Self {
-        let name = |parts: &str| format!("tidegate.{}.{parts}", policy.namespace);
-        let counter = |parts: &str| define_metric(MetricKind::Counter, &name(parts));
-        let gauge = |parts: &str| define_metric(MetricKind::Gauge, &name(parts));
+    /// Defines a policy's metrics for the `instance` of the plugin whose hash this is.
+    pub(crate) fn define(policy: &Policy, instance: [u8; 8]) -> Self {
+        let namespace = claim(&policy.namespace, instance);
+        let counter = |parts: &str| metric(MetricKind::Counter, &namespace, parts);
+        let gauge = |parts: &str| metric(MetricKind::Gauge, &namespace, parts);
         let counters = Self {
-            namespace: policy.namespace.clone(),
             rules: RefCell::default(),
             known: RefCell::default(),
             outcomes: OUTCOMES.map(|outcome| counter(&format!("requests_total.{outcome}"))),
@@ -76,12 +75,13 @@ impl Counters {
             store_failures: counter("store_failures_total"),
             abandoned: counter("abandoned_total"),
             waiting: gauge("waiting"),
-            release_lag: define_metric(MetricKind::Histogram, &name("release_lag_us")),
+            release_lag: metric(MetricKind::Histogram, &namespace, "release_lag_us"),
             given_up_idle: counter("table_given_up_total.idle"),
             given_up_limiting: counter("table_given_up_total.limiting"),
             table_keys: gauge("table_keys"),
             table_bytes: gauge("table_bytes"),
             table_capacity_bytes: gauge("table_capacity_bytes"),
+            namespace,
         };
         counters.adopt(policy);
         counters
@@ -92,12 +92,22 @@ impl Counters {
         *self.rules.borrow_mut() = policy.rules.iter().map(|rule| self.of_rule(&rule.name)).collect();
     }
 
+    /// Defines another metric of this instance.
+    pub(crate) fn metric(&self, kind: MetricKind, parts: &str) -> Metric {
+        define_metric(kind, &self.name(parts))
+    }
+
+    /// What a metric of this instance is called in the host.
+    pub(crate) fn name(&self, parts: &str) -> String {
+        ["tidegate.", &self.namespace, ".", parts].concat()
+    }
+
     fn of_rule(&self, rule: &str) -> RuleCounters {
         let mut known = self.known.borrow_mut();
         if let Some((_, counters)) = known.iter().find(|(name, _)| name == rule) {
             return *counters;
         }
-        let counter = |part: &str| define_metric(MetricKind::Counter, &format!("tidegate.{}.{part}", self.namespace));
+        let counter = |part: &str| self.metric(MetricKind::Counter, part);
         let counters = RuleCounters {
             verdicts: VERDICTS.map(|verdict| counter(&format!("verdicts_total.{rule}.{verdict}"))),
             near_limit: counter(&format!("near_limit_total.{rule}")),
@@ -181,6 +191,24 @@ impl Counters {
         totals
     }
 
+    /// Has the gauges tell of a table of this size, in which nothing is counted yet.
+    pub(crate) fn show_table(&self, geometry: Geometry) {
+        self.table_capacity_bytes.set(geometry.largest_bytes());
+        self.table_keys.set(0);
+        self.table_bytes.set(0);
+    }
+
+    /// Counts cells that a table keeps more, or less. One whose policy was replaced by a policy of another size is not told
+    /// of any more.
+    pub(crate) fn count_keys(&self, geometry: Geometry, grown: i64) {
+        #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
+        const BYTES: i64 = ENTRY_BYTES as i64;
+        if grown != 0 && self.table_capacity_bytes.value() == geometry.largest_bytes() {
+            self.table_keys.add(grown);
+            self.table_bytes.add(grown.saturating_mul(BYTES));
+        }
+    }
+
     /// Counts cells that a full bucket gave up.
     pub(crate) fn count_given_up(&self, given_up: GivenUp) {
         for (metric, count) in [(self.given_up_idle, given_up.idle), (self.given_up_limiting, given_up.limiting)] {
@@ -189,6 +217,31 @@ impl Counters {
             }
         }
     }
+}
+
+fn metric(kind: MetricKind, namespace: &str, parts: &str) -> Metric {
+    define_metric(kind, &["tidegate.", namespace, ".", parts].concat())
+}
+
+/// The namespace that an instance's metrics are under: the policy's, where no other instance has it. Gauges decide how much
+/// is queued and held, and the host has one of each name.
+fn claim(namespace: &str, instance: [u8; 8]) -> String {
+    let [first, second, third, fourth, ..] = instance;
+    let instance = u64::from(u32::from_le_bytes([first, second, third, fourth]).max(1));
+    let owner = metric(MetricKind::Gauge, namespace, "instance");
+    match owner.value() {
+        0 => owner.set(instance),
+        known if known == instance => {}
+        _ => {
+            let own = format!("{namespace}-{instance:08x}");
+            let why =
+                ["another instance of the plugin has the namespace ", namespace, ": metrics of this one are under "];
+            let what = "; give each instance a namespace of its own";
+            host::log(Level::Warn, &[&why.concat(), own.as_str(), what].concat());
+            return own;
+        }
+    }
+    namespace.to_owned()
 }
 
 fn add_one(words: &[&str], metrics: &[Metric], word: &str) {

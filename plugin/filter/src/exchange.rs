@@ -1,6 +1,7 @@
 //! One HTTP exchange: tells the engine of the request, asks the counters, does what was decided.
 
 mod asking;
+mod body;
 mod calling;
 mod collecting;
 mod headers;
@@ -11,10 +12,11 @@ use std::rc::Rc;
 use tidegate_engine::admin::answer::problem;
 use tidegate_engine::redis::{Failure, StateAnswer};
 use tidegate_engine::strategy::{Action, Reduced};
-use tidegate_engine::{DEGRADED, Decision, Header, Micros, Reservation, Response, Timestamp};
+use tidegate_engine::{DEGRADED, Decision, Header, Micros, Reservation, Response, Timestamp, looks_like_grpc};
 
 use crate::abi::{AfterBody, AfterHeaders};
 use crate::exchange::asking::{Asked, Asking};
+use crate::exchange::body::Body;
 use crate::exchange::calling::{Calling, Changing, Looking};
 use crate::exchange::collecting::Collecting;
 use crate::fleet::{Answered, Charged};
@@ -30,6 +32,8 @@ pub(crate) struct Exchange {
     deployment: Rc<Deployment>,
     state: State,
     answer: Answer,
+    /// The host answers it in gRPC's form.
+    looks_like_grpc: bool,
     /// What the fleet's store charged for it; `None` where this proxy's own cells, or leases, did.
     charged_elsewhere: Option<Charged>,
 }
@@ -92,7 +96,14 @@ enum Answer {
 
 impl Exchange {
     pub(crate) fn new(id: u32, deployment: Rc<Deployment>) -> Self {
-        Self { id, deployment, state: State::Passing, answer: Answer::Upstream(Vec::new()), charged_elsewhere: None }
+        Self {
+            id,
+            deployment,
+            state: State::Passing,
+            answer: Answer::Upstream(Vec::new()),
+            looks_like_grpc: false,
+            charged_elsewhere: None,
+        }
     }
 
     /// Decides a request when its headers have come.
@@ -106,11 +117,12 @@ impl Exchange {
             }
         };
         let lines = map.lines();
+        self.looks_like_grpc = looks_like_grpc(&lines);
         headers::remove_reserved(&self.deployment.engine(), Map::RequestHeaders, &lines);
-        let now = host::now();
-        if let Some(after) = self.ticket_page(&lines, now) {
+        if let Some(after) = self.ticket_page(&lines) {
             return after;
         }
+        let now = host::now();
         if let Some(after) = self.admin_call(&lines, is_whole, now) {
             return after;
         }
@@ -134,7 +146,7 @@ impl Exchange {
                 // A strategy of one's own may refuse what its rule could have held.
                 self.give_back(reservation);
             }
-            return self.respond(&response, decision.outcome(), lines);
+            return self.respond(&response, decision.outcome());
         }
         self.answer = Answer::Upstream(core::mem::take(&mut decision.headers));
         match (&decision.action, decision.reservation) {
@@ -143,15 +155,16 @@ impl Exchange {
                 if self.deployment.jobs.are_stored() && self.charged_elsewhere.is_none() {
                     // This proxy's own cells stand in for the store that is to keep the job.
                     self.give_back(&reservation);
-                    return self.respond(&collecting::not_stored(), "limited", lines);
+                    return self.respond(&collecting::not_stored(), "limited");
+                }
+                if !is_whole && self.deployment.bodies_are_hidden.get() {
+                    self.give_back(&reservation);
+                    return self.respond(&body::hidden(), "limited");
                 }
                 let rule = decision.denial.map(|denial| denial.rule).unwrap_or_default();
-                let seat = self.deployment.waiting.borrow_mut().enter(
-                    self.id,
-                    Vec::new(),
-                    host::steady() + collecting::BODY_WITHIN,
-                );
-                let collecting = Collecting::new(&self.deployment, rule, lines, now + *wait, (seat, reservation));
+                let due = host::steady() + *wait;
+                let body = Body::awaited(self.id, &self.deployment);
+                let collecting = Collecting::new(&self.deployment, rule, lines, due, (body, reservation));
                 self.collect(collecting, is_whole, now)
             }
             (Action::Degrade(Reduced::Forward { headers, path }), _) => {
@@ -165,7 +178,7 @@ impl Exchange {
 
     /// What becomes of a piece of the request's body; `size` is that of all that was kept so far, this piece included.
     pub(crate) fn request_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
-        match &self.state {
+        match &mut self.state {
             State::Passing => AfterBody::Continue,
             State::Held { .. }
             | State::Storing(_)
@@ -180,7 +193,7 @@ impl Exchange {
                 AfterBody::Hold
             }
             State::Collecting(collecting) => {
-                self.deployment.waiting.borrow_mut().leave(collecting.seat);
+                collecting.body.came(self.id, &self.deployment);
                 if is_whole {
                     self.enqueue(size);
                 }
@@ -234,13 +247,13 @@ impl Exchange {
                     host::log(Level::Error, &format!("the host does not send a held request on: {status:?}"));
                 }
             }
-            State::Collecting(_) => {
-                host::log(Level::Error, collecting::NO_BODY);
-                self.refuse_queued(&problem(503, "This proxy does not show request bodies to its plugin."));
+            State::Collecting(collecting) => {
+                let response = collecting.body.overdue(&self.deployment);
+                self.refuse_queued(&response);
             }
-            State::Calling(_) => {
-                host::log(Level::Error, collecting::NO_BODY);
-                self.refuse_call();
+            State::Calling(calling) => {
+                let response = calling.body.overdue(&self.deployment);
+                self.respond(&response, "admin");
             }
             State::Passing
             | State::Asking(_)
@@ -273,14 +286,12 @@ impl Exchange {
             }
             // What the store comes to keep of it is taken back when it says so.
             State::Collecting(collecting) | State::Storing(collecting) => {
-                deployment.waiting.borrow_mut().leave(collecting.seat);
+                collecting.body.leave(&deployment);
                 deployment.jobs.collected(&collecting.rule);
                 deployment.counters.abandoned.add(1);
                 self.give_back(&collecting.reservation);
             }
-            State::Calling(calling) => {
-                deployment.waiting.borrow_mut().leave(calling.seat);
-            }
+            State::Calling(calling) => calling.body.leave(&deployment),
             State::Held { .. }
             | State::Passing
             | State::Asking(_)
@@ -308,10 +319,8 @@ impl Exchange {
         AfterHeaders::Stop
     }
 
-    fn respond(&mut self, response: &Response, outcome: &str, lines: &[Header<'_>]) -> AfterHeaders {
-        let looks_like_grpc =
-            lines.iter().any(|(name, value)| *name == b"content-type" && value.starts_with(b"application/grpc"));
-        let status = (looks_like_grpc && response.grpc_status.is_none()).then_some(response.status);
+    fn respond(&mut self, response: &Response, outcome: &str) -> AfterHeaders {
+        let status = (self.looks_like_grpc && response.grpc_status.is_none()).then_some(response.status);
         self.answer = Answer::Ours { status };
         self.state = State::Answered;
         // What an access log shows as the reason of the answer: `tidegate_limited`.

@@ -9,6 +9,7 @@ use core::cell::{Cell, RefCell};
 use tidegate_engine::sorted::Sorted;
 use tidegate_engine::{Micros, Timestamp};
 
+use crate::counters::Counters;
 use crate::host::{self, IF_ABSENT, Metric, MetricKind, define_metric};
 
 /// How long a seat is kept. A worker that renews it late by so much has hung.
@@ -24,7 +25,6 @@ const SEATS: u8 = 64;
 #[derive(Debug)]
 pub(crate) struct Held {
     prefix: [u8; 8],
-    namespace: String,
     me: [u8; 8],
     /// Requests that are held now, in all VMs.
     waiting: Metric,
@@ -33,7 +33,11 @@ pub(crate) struct Held {
     until: Cell<Timestamp>,
     /// When the seats are looked over.
     look_at: Cell<Option<Timestamp>>,
+    /// The gauges of the seats that there are. Those that were there when this VM was configured are defined then: an
+    /// update of the plugin's code would begin a new one at zero.
     gauges: RefCell<Sorted<u8, Metric>>,
+    /// What the gauges' names begin with.
+    by_vm: String,
 }
 
 /// Whose a seat is, until when, and what to write it with.
@@ -45,22 +49,26 @@ struct Seat {
 
 impl Held {
     /// Opens the seats of the deployment whose keys start with `prefix`.
-    pub(crate) fn open(prefix: [u8; 8], namespace: &str, waiting: Metric) -> Self {
+    pub(crate) fn open(prefix: [u8; 8], counters: &Counters) -> Self {
         let mut me = [0; 8];
         let _ = getrandom::fill(&mut me);
         let held = Self {
             prefix,
-            namespace: namespace.to_owned(),
             me,
-            waiting,
+            waiting: counters.waiting,
             count: Cell::new(0),
             seat: Cell::default(),
             until: Cell::default(),
             look_at: Cell::default(),
             gauges: RefCell::default(),
+            by_vm: counters.name("waiting_by_vm."),
         };
-        // Whoever died has a seat that ends within a lease.
-        held.look_at.set(held.read(0).is_some_and(|seat| seat.cas != IF_ABSENT).then(|| host::steady() + LEASE));
+        let is_there = |number: &u8| held.read(*number).is_some_and(|seat| seat.cas != IF_ABSENT);
+        for number in (0..SEATS).take_while(is_there) {
+            held.gauge(number);
+            // Whoever died has a seat that ends within a lease.
+            held.look_at.set(Some(host::steady() + LEASE));
+        }
         held
     }
 
@@ -167,8 +175,7 @@ impl Held {
         if let Some(gauge) = gauges.get(&number) {
             return *gauge;
         }
-        let name = ["tidegate.", &self.namespace, ".waiting_by_vm.", &number.to_string()].concat();
-        let gauge = define_metric(MetricKind::Gauge, &name);
+        let gauge = define_metric(MetricKind::Gauge, &[&self.by_vm, number.to_string().as_str()].concat());
         gauges.insert(number, gauge);
         gauge
     }

@@ -4,7 +4,7 @@
 //! it out when its reserved moment comes; every VM also looks over all slots, a piece a second, for jobs whose worker
 //! died. A job is claimed by compare-and-swap for as long as one try may take, so that two workers try it only where the
 //! first one died: at least once, and each try carries the ticket as its idempotency key. A restart of the proxy loses
-//! all slots. Where the policy's store is a fleet's, new jobs are put there instead (`stored`); what is in slots already is
+//! all slots, so their moments are the steady clock's. Where the policy's store is a fleet's, new jobs are put there instead (`stored`); what is in slots already is
 //! carried out from there.
 
 pub(crate) mod answer;
@@ -20,7 +20,8 @@ use tidegate_engine::policy::{Node, Policy, Store};
 use tidegate_engine::strategy::Queue;
 use tidegate_engine::{Micros, Timestamp};
 
-use crate::host::{self, Metric, MetricKind, define_metric};
+use crate::counters::Counters;
+use crate::host::{self, Metric, MetricKind};
 use record::{Call, Job, Progress, Terms};
 use slots::Slots;
 pub(crate) use slots::Ticket;
@@ -78,12 +79,10 @@ struct Sweep {
 impl Jobs {
     /// Opens the slots of the deployment whose keys start with `prefix`. Without a rule that queues there are only
     /// those that an earlier policy made.
-    pub(crate) fn open(prefix: [u8; 8], policy: &Policy) -> Self {
+    pub(crate) fn open(prefix: [u8; 8], policy: &Policy, counters: &Counters) -> Self {
         let queues = policy.rules.iter().filter_map(|rule| Some((rule, rule.strategy.queue()?)));
         let wanted = queues.clone().fold(0_u32, |sum, (_, queue)| sum.saturating_add(queue.max_queued));
-        let metric = |kind, what: &str, rule: &str| {
-            define_metric(kind, &format!("tidegate.{}.queue_{what}.{rule}", policy.namespace))
-        };
+        let metric = |kind, what: &str, rule: &str| counters.metric(kind, &["queue_", what, ".", rule].concat());
         let rules = queues.map(|(rule, _)| QueueRule {
             name: rule.name.clone(),
             waiting: metric(MetricKind::Gauge, "waiting", &rule.name),
@@ -103,7 +102,7 @@ impl Jobs {
             ours: RefCell::default(),
             calls: RefCell::default(),
             sweep: RefCell::default(),
-            next_sweep: Cell::new(host::now()),
+            next_sweep: Cell::new(host::steady()),
         }
     }
 

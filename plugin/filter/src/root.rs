@@ -1,7 +1,7 @@
 //! The root context: takes the policy from the plugin's configuration and makes of it a [`Deployment`] that every
 //! exchange shares. One VM may hold several roots, each with its own policy; nothing here is shared between them.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tidegate_engine::policy::{Mistakes, Policy, Store};
@@ -15,7 +15,7 @@ use crate::fleet::{Errand, Fleet, Settled};
 use crate::held::Held;
 use crate::host::{self, Buffer, Level};
 use crate::jobs::{Jobs, Told};
-use crate::shared_table::SharedTable;
+use crate::shared_table::{SharedTable, hash_of};
 use crate::timer::Timer;
 use crate::violations::Violations;
 use crate::waiting::WaitingRoom;
@@ -37,6 +37,8 @@ pub(crate) struct Deployment {
     pub(crate) waiting: RefCell<WaitingRoom>,
     pub(crate) held: Held,
     pub(crate) jobs: Jobs,
+    /// The host is known to show no request bodies.
+    pub(crate) bodies_are_hidden: Cell<bool>,
     timer: Rc<Timer>,
 }
 
@@ -98,7 +100,7 @@ impl Root {
         let alerts = deployment.alerts.as_ref();
         let fleet = deployment.fleet.as_ref();
         if fleet.is_some_and(|fleet| deployment.jobs.stored_answered(fleet, token, header_count))
-            || deployment.jobs.answered(token, header_count, now)
+            || deployment.jobs.answered(token, header_count, host::steady())
             || alerts.is_some_and(|alerts| alerts.answered(token, header_count))
         {
             deployment.keep_ticking(now, false);
@@ -123,14 +125,14 @@ impl Root {
         let now = host::now();
         deployment.held.tick();
         let due = deployment.waiting.borrow_mut().release(host::steady());
-        deployment.jobs.tick(now);
+        deployment.jobs.tick(host::steady());
         deployment.operate(now);
         if let Some(fleet) = &deployment.fleet {
             fleet.tick(host::steady());
             deployment.jobs.tick_stored(fleet, host::steady());
         }
         if let Some(violations) = &deployment.violations {
-            violations.borrow_mut().write(now);
+            violations.borrow_mut().write();
         }
         deployment.watch(now);
         deployment.keep_ticking(now, true);
@@ -153,16 +155,16 @@ impl Deployment {
     /// Sets the host's timer for who is due next; `ticked` where it just fired.
     pub(crate) fn keep_ticking(&self, now: Timestamp, ticked: bool) {
         let steady = host::steady();
-        // Held requests and alerts wait on the clock that never steps; jobs and grants, which outlive a VM, on the wall clock.
-        let violations = self.violations.as_ref().and_then(|it| it.borrow().next_due());
-        let on_the_wall = [self.jobs.next_due(), self.operated.as_ref().and_then(Operated::next_due), violations];
+        // All wait on the clock that never steps but grants, which end at a moment that was promised.
         let due = [
-            on_the_wall.into_iter().flatten().min().map(|due| steady + due.since(now)),
+            self.operated.as_ref().and_then(Operated::next_due).map(|due| steady + due.since(now)),
+            self.violations.as_ref().and_then(|it| it.borrow().next_due()),
             self.waiting.borrow().next_due(),
             self.alerts.as_ref().and_then(Alerts::next_due),
             self.held.next_due(),
             self.fleet.as_ref().and_then(Fleet::next_due),
             self.operated.as_ref().and_then(Operated::next_look),
+            self.jobs.next_due(),
             self.jobs.next_stored(),
         ];
         self.timer.set(due.into_iter().flatten().min(), steady, ticked);
@@ -189,23 +191,24 @@ fn deploy(size: usize, others: &[Rc<Deployment>]) -> Result<Deployment, Vec<Stri
     };
     let namespace = policy.namespace.clone();
     let rules = policy.rules.len();
-    let counters = Counters::define(&policy);
-    let engine = Engine::new(policy);
-    let plugin = host::property(["plugin_name"]).unwrap_or_default();
-    let root = host::property(["plugin_root_id"]).unwrap_or_default();
+    let name = |which| host::property([which]).unwrap_or_default();
+    let (plugin, root) = (name("plugin_name"), name("plugin_root_id"));
     let names = [plugin.as_slice(), root.as_slice(), namespace.as_bytes()];
-    let table = SharedTable::open(&names, &engine, max_keys, &counters).map_err(|error| vec![error])?;
+    // Another vm_id has shared data of its own, but the same metrics.
+    let counters = Counters::define(&policy, hash_of(&[&hash_of(&names), &name("plugin_vm_id")]));
+    let engine = Engine::new(policy);
+    let table = SharedTable::open(hash_of(&names), &engine, max_keys, &counters).map_err(|error| vec![error])?;
     for before in others.iter().filter(|other| other.table.prefix() == table.prefix()) {
         if let (Some(fleet), Some(before)) = (&mut fleet, &before.fleet) {
             fleet.follow(before);
         }
     }
     host::log(Level::Info, &format!("policy accepted: namespace {namespace}, {rules} rules, {max_keys} keys"));
-    let held = Held::open(table.prefix(), &namespace, counters.waiting);
-    let jobs = Jobs::open(table.prefix(), engine.policy());
-    let operated = Operated::open(table.prefix(), &text, engine.policy());
+    let held = Held::open(table.prefix(), &counters);
+    let jobs = Jobs::open(table.prefix(), engine.policy(), &counters);
+    let operated = Operated::open(table.prefix(), &text, engine.policy(), &counters);
     let violations = Violations::open(table.prefix(), engine.policy());
-    let alerts = Alerts::open(table.prefix(), &text, engine.policy());
+    let alerts = Alerts::open(table.prefix(), &text, engine.policy(), &counters);
     let deployment = Deployment {
         engine: RefCell::new(engine),
         operated,
@@ -217,6 +220,7 @@ fn deploy(size: usize, others: &[Rc<Deployment>]) -> Result<Deployment, Vec<Stri
         waiting: RefCell::default(),
         held,
         jobs,
+        bodies_are_hidden: Cell::new(false),
         timer,
     };
     let now = host::now();

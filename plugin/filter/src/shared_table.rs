@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tidegate_engine::acquire::{Acquire, CellReply, Outcome, Reply, StoreError};
 use tidegate_engine::algorithm::Cell;
 use tidegate_engine::identity::{Kind, Subject};
-use tidegate_engine::table::Geometry;
+use tidegate_engine::table::{Bucket, Geometry};
 use tidegate_engine::{Engine, Reservation};
 
 use crate::counters::Counters;
@@ -33,12 +33,11 @@ pub(crate) struct SharedTable {
 }
 
 impl SharedTable {
-    /// Opens the table of the deployment that `names` tell apart, and makes it where it does not exist yet.
+    /// Opens the table of the deployment whose keys start with `prefix`, and makes it where it does not exist yet.
     ///
     /// # Errors
     /// Says what the host lacks: randomness or shared data.
-    pub(crate) fn open(names: &[&[u8]], engine: &Engine, max_keys: u32, counters: &Counters) -> Result<Self, String> {
-        let prefix = prefix(names);
+    pub(crate) fn open(prefix: [u8; 8], engine: &Engine, max_keys: u32, counters: &Counters) -> Result<Self, String> {
         let seed = seed(prefix)?;
         let table = Self { prefix, geometry: Geometry::new(max_keys), seed };
         table.make(engine, counters)?;
@@ -55,18 +54,23 @@ impl SharedTable {
                 return Err(refused(status));
             }
         }
-        counters.table_capacity_bytes.set(self.geometry.largest_bytes());
-        let mut marker = self.key(b'm');
-        marker.extend_from_slice(&self.geometry.buckets().to_le_bytes());
-        match host::set_shared(&marker, b"made", IF_ABSENT) {
-            Err(Status::CAS_MISMATCH) => return Ok(()),
-            made => made.map_err(refused)?,
+        let (marker, buckets) = (self.key(b'm'), self.geometry.buckets().to_le_bytes());
+        let (made, cas) = host::shared(&marker).unwrap_or((Vec::new(), IF_ABSENT));
+        if made == buckets {
+            return Ok(());
         }
-        counters.table_keys.set(0);
-        counters.table_bytes.set(0);
+        match host::set_shared(&marker, &buckets, cas) {
+            Err(Status::CAS_MISMATCH) => return Ok(()),
+            elected => elected.map_err(refused)?,
+        }
+        counters.show_table(self.geometry);
         for bucket in 0..self.geometry.buckets() {
-            // A worker that is already serving may have made it: then it stays as it is.
-            let _ = host::set_shared(&self.bucket_key(bucket), &[], IF_ABSENT);
+            let key = self.bucket_key(bucket);
+            // It is there where the policy comes back to a size that it had, or a worker serves already: then it stays.
+            if host::set_shared(&key, &[], IF_ABSENT).is_err() {
+                let kept = Bucket::read(&host::shared(&key).unwrap_or_default().0).len();
+                counters.count_keys(self.geometry, i64::try_from(kept).unwrap_or(i64::MAX));
+            }
         }
         Ok(())
     }
@@ -88,7 +92,7 @@ impl SharedTable {
             // Nothing is charged, but a clock that stepped back changes cells. Where this write comes too late, another
             // request's will do.
             for slot in &slots {
-                let _ = slot.write(engine, acquire, &before, &after, counters);
+                let _ = slot.write((engine, acquire), (&before, &after), (counters, self.geometry));
             }
             return Ok(reply);
         }
@@ -97,7 +101,7 @@ impl SharedTable {
             let (done, rest) = slots.split_at_mut(index);
             let Some(slot) = rest.first_mut() else { break };
             loop {
-                match slot.write(engine, acquire, &before, &after, counters) {
+                match slot.write((engine, acquire), (&before, &after), (counters, self.geometry)) {
                     Ok(()) => break,
                     Err(Unwritten::Changed) if tries < TRIES => tries += 1,
                     Err(why) => {
@@ -135,7 +139,7 @@ impl SharedTable {
                     return false;
                 }
                 slot.copy_to(acquire, &mut before);
-                slot.write(engine, acquire, &before, &like_new, counters).is_ok()
+                slot.write((engine, acquire), (&before, &like_new), (counters, self.geometry)).is_ok()
             })
         })
     }
@@ -203,17 +207,18 @@ impl SharedTable {
     }
 }
 
-fn prefix(names: &[&[u8]]) -> [u8; 8] {
+/// 64 bits that tell these names from others.
+pub(crate) fn hash_of(names: &[&[u8]]) -> [u8; 8] {
     let mut hasher = Sha256::new();
     for name in names {
         hasher.update(u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(name);
     }
-    let mut prefix = [0; 8];
-    for (to, from) in prefix.iter_mut().zip(hasher.finalize()) {
+    let mut hash = [0; 8];
+    for (to, from) in hash.iter_mut().zip(hasher.finalize()) {
         *to = from;
     }
-    prefix
+    hash
 }
 
 /// The secret that places keys in buckets, shared by all workers: the first VM to come makes it.

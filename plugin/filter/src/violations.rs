@@ -35,6 +35,7 @@ pub(crate) struct Violations {
     worker: String,
     slot: Option<u8>,
     is_unwritten: bool,
+    /// On the steady clock.
     written_at: Timestamp,
     forgotten: Timestamp,
 }
@@ -62,19 +63,13 @@ impl Violations {
         }))
     }
 
-    /// When the sketches are to be written.
+    /// When the sketches are to be written, on the steady clock.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.is_unwritten.then(|| self.written_at + WRITE_EVERY)
     }
 
     /// Counts whom a decision refuses; `true` where this is the first since the sketches were written.
-    pub(crate) fn note(
-        &mut self,
-        engine: &Engine,
-        decision: &Decision,
-        headers: &[Header<'_>],
-        now: Timestamp,
-    ) -> bool {
+    pub(crate) fn note(&mut self, engine: &Engine, decision: &Decision, headers: &[Header<'_>]) -> bool {
         let policy = engine.policy();
         let refusing = decision.verdicts.iter().filter(|verdict| word(verdict, decision) == "limited");
         let rules: Vec<_> = refusing.filter_map(|verdict| policy.rules.get(verdict.rule)).collect();
@@ -107,7 +102,7 @@ impl Violations {
             return false;
         }
         self.is_unwritten = true;
-        self.written_at = self.written_at.max(now);
+        self.written_at = self.written_at.max(host::steady());
         true
     }
 
@@ -124,7 +119,8 @@ impl Violations {
     }
 
     /// Writes the sketches where all workers see them, if it is time.
-    pub(crate) fn write(&mut self, now: Timestamp) {
+    pub(crate) fn write(&mut self) {
+        let now = host::steady();
         if self.next_due().is_none_or(|due| due > now) {
             return;
         }
@@ -133,7 +129,7 @@ impl Violations {
         for slot in self.slot.into_iter().chain(0..SLOTS) {
             let (stored, cas) = Stored::read(&self.key, slot);
             let is_ours = stored.as_ref().is_none_or(|stored| stored.worker == self.worker);
-            let is_dead = stored.as_ref().is_some_and(|stored| now.since(stored.at) > DEAD_AFTER);
+            let is_dead = stored.as_ref().is_some_and(|stored| now.since(stored.written_at) > DEAD_AFTER);
             if is_ours || is_dead {
                 if let Some(stored) = stored.filter(|_| is_dead && !is_ours) {
                     for (mine, theirs) in self.sketches.iter_mut().zip(stored.sketches) {
@@ -144,9 +140,9 @@ impl Violations {
                     return;
                 }
             } else if let Some(stored) = stored
-                && oldest.is_none_or(|(at, _)| stored.at < at)
+                && oldest.is_none_or(|(at, _)| stored.written_at < at)
             {
-                oldest = Some((stored.at, slot));
+                oldest = Some((stored.written_at, slot));
             }
         }
         if let Some((_, slot)) = oldest {
@@ -159,7 +155,8 @@ impl Violations {
         let [users, ips, endpoints] = &self.sketches;
         let bytes = object(&mut [
             ("worker", text(&self.worker)),
-            ("at_us", number(now.micros())),
+            ("at_us", number(host::now().micros())),
+            ("written_at_us", number(now.micros())),
             (KINDS[0], users.stored()),
             (KINDS[1], ips.stored()),
             (KINDS[2], endpoints.stored()),
@@ -214,7 +211,10 @@ impl Merged {
 /// A sketch as it lies in shared data.
 struct Stored {
     worker: String,
+    /// When it was written, on the wall clock, as resets are.
     at: Timestamp,
+    /// The same on the steady clock.
+    written_at: Timestamp,
     sketches: [TopK; 3],
 }
 
@@ -225,6 +225,7 @@ impl Stored {
             Some(Self {
                 worker: node.word("worker")?.to_owned(),
                 at: Timestamp::from_micros(node.get("at_us")?.whole()?),
+                written_at: Timestamp::from_micros(node.get("written_at_us")?.whole()?),
                 sketches: KINDS.map(|kind| node.get(kind).map(TopK::restored).unwrap_or_default()),
             })
         };

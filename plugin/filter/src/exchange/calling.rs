@@ -6,12 +6,12 @@ use tidegate_engine::admin::explain::Look;
 use tidegate_engine::redis::{Failure, StateAnswer};
 use tidegate_engine::{Header, Response, Timestamp};
 
-use super::{Exchange, State, collecting};
+use super::body::{self, Body};
+use super::{Exchange, State};
 use crate::abi::{AfterBody, AfterHeaders};
 use crate::admin::{Admission, Draft};
 use crate::fleet::Charged;
 use crate::host::{self, Buffer};
-use crate::waiting::Seat;
 
 /// The longest body of a call.
 const LONGEST_BODY: usize = 65_536;
@@ -25,8 +25,7 @@ pub(super) struct Calling {
     caller: String,
     call: Call,
     size: usize,
-    /// Where it waits for the first piece of its body.
-    pub(super) seat: Seat,
+    pub(super) body: Body,
 }
 
 /// A call whose counters the fleet's store is asked for.
@@ -52,17 +51,14 @@ impl Exchange {
     pub(super) fn admin_call(&mut self, lines: &[Header<'_>], is_whole: bool, now: Timestamp) -> Option<AfterHeaders> {
         Some(match self.deployment.admit(lines, now) {
             Admission::NoCall => return None,
-            Admission::Refused(response) => self.respond(&response, "admin", lines),
-            Admission::Admitted { caller, call } if is_whole || !call.has_body() => {
-                self.make(caller, call, b"", lines, now)
+            Admission::Refused(response) => self.respond(&response, "admin"),
+            Admission::Admitted { caller, call } if is_whole || !call.has_body() => self.make(caller, call, b"", now),
+            Admission::Admitted { .. } if self.deployment.bodies_are_hidden.get() => {
+                self.respond(&body::hidden(), "admin")
             }
             Admission::Admitted { caller, call } => {
-                let seat = self.deployment.waiting.borrow_mut().enter(
-                    self.id,
-                    Vec::new(),
-                    host::steady() + collecting::BODY_WITHIN,
-                );
-                self.state = State::Calling(Box::new(Calling { caller, call, size: 0, seat }));
+                let body = Body::awaited(self.id, &self.deployment);
+                self.state = State::Calling(Box::new(Calling { caller, call, size: 0, body }));
                 self.deployment.keep_ticking(now, false);
                 AfterHeaders::Stop
             }
@@ -72,11 +68,12 @@ impl Exchange {
     /// A piece of the call's body; `size` is that of all so far.
     pub(super) fn call_body(&mut self, size: usize, is_whole: bool) -> AfterBody {
         let State::Calling(calling) = &mut self.state else { return AfterBody::Hold };
-        self.deployment.waiting.borrow_mut().leave(calling.seat);
+        calling.body.came(self.id, &self.deployment);
         calling.size = size;
         if size > LONGEST_BODY {
+            calling.body.leave(&self.deployment);
             let response = answer::problem(413, "The body is larger than 65536 bytes.");
-            self.respond(&response, "admin", &[]);
+            self.respond(&response, "admin");
             return AfterBody::Hold;
         }
         if is_whole {
@@ -93,33 +90,33 @@ impl Exchange {
         let State::Calling(calling) = core::mem::replace(&mut self.state, State::Answered) else { return };
         let now = host::now();
         let body = host::buffer(Buffer::RequestBody, calling.size).unwrap_or_default();
-        self.deployment.waiting.borrow_mut().leave(calling.seat);
-        self.make(calling.caller, calling.call, &body, &[], now);
+        calling.body.leave(&self.deployment);
+        self.make(calling.caller, calling.call, &body, now);
     }
 
     /// Makes a call that is whole.
-    fn make(&mut self, caller: String, call: Call, body: &[u8], lines: &[Header<'_>], now: Timestamp) -> AfterHeaders {
+    fn make(&mut self, caller: String, call: Call, body: &[u8], now: Timestamp) -> AfterHeaders {
         if self.deployment.fleet.is_some() && call.writes() {
             if !self.deployment.ask_state(self.id) {
-                return self.respond(&no_answer(), "admin", lines);
+                return self.respond(&no_answer(), "admin");
             }
             self.state =
                 State::Changing(Box::new(Changing { caller, call, body: body.to_vec(), tries: 0, draft: None }));
             return AfterHeaders::Stop;
         }
         if let Some(look) = self.deployment.fleet.as_ref().and_then(|_| self.deployment.look_of(&call, body, now)) {
-            return self.look(look, false, lines);
+            return self.look(look, false);
         }
         let response = self.deployment.call(&caller, &call, body, now);
         self.deployment.keep_ticking(now, false);
-        self.respond(&response, "admin", lines)
+        self.respond(&response, "admin")
     }
 
     /// Asks the store for the counters that a call shows, or has it forget them.
-    fn look(&mut self, look: Look, clears: bool, lines: &[Header<'_>]) -> AfterHeaders {
+    fn look(&mut self, look: Look, clears: bool) -> AfterHeaders {
         let engine = self.deployment.engine();
         if !self.deployment.fleet.as_ref().is_some_and(|fleet| fleet.look(self.id, look, engine.policy(), clears)) {
-            return self.respond(&no_answer(), "admin", lines);
+            return self.respond(&no_answer(), "admin");
         }
         self.state = State::Looking(Looking { clears });
         AfterHeaders::Stop
@@ -136,7 +133,7 @@ impl Exchange {
             Ok(_) if looking.clears => answer::nothing(),
             Ok(charged) => answer::json(200, &self.deployment.engine().shown(look, &charged.reply())),
         };
-        self.respond(&response, "admin", &[]);
+        self.respond(&response, "admin");
     }
 
     /// Goes on with a call that changes the fleet's state: sends the store what it makes of the state that is there, until
@@ -152,19 +149,19 @@ impl Exchange {
             (Ok(StateAnswer::Other(theirs)), _) => Some(*theirs),
             (Ok(_), _) => None,
             (Err(_), None) => {
-                self.respond(&no_answer(), "admin", &[]);
+                self.respond(&no_answer(), "admin");
                 return;
             }
             (Err(_), Some(_)) => {
                 let why = "The store does not answer: the audit log will show whether the change was made.";
-                self.respond(&answer::problem(503, why), "admin", &[]);
+                self.respond(&answer::problem(503, why), "admin");
                 return;
             }
         };
         changing.tries = changing.tries.saturating_add(1);
         if changing.tries > TRIES {
             let why = "Others changed the fleet's state at each try: nothing was changed.";
-            self.respond(&answer::problem(503, why), "admin", &[]);
+            self.respond(&answer::problem(503, why), "admin");
             return;
         }
         let Changing { caller, call, body, .. } = &*changing;
@@ -174,7 +171,7 @@ impl Exchange {
                 self.state = State::Changing(changing);
             }
             Err(refusal) => {
-                self.respond(&refusal, "admin", &[]);
+                self.respond(&refusal, "admin");
             }
         }
     }
@@ -184,15 +181,9 @@ impl Exchange {
         let response = self.deployment.adopt(draft, call, now);
         let clears = matches!(call, Call::ClearCounter(_));
         match self.deployment.look_of(call, b"", now).filter(|_| clears) {
-            Some(look) => self.look(look, true, &[]),
-            None => self.respond(&response, "admin", &[]),
+            Some(look) => self.look(look, true),
+            None => self.respond(&response, "admin"),
         };
-    }
-
-    /// Ends a call whose body never comes.
-    pub(super) fn refuse_call(&mut self) {
-        let response = answer::problem(503, "This proxy does not show request bodies to its plugin.");
-        self.respond(&response, "admin", &[]);
     }
 }
 

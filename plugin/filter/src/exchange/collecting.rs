@@ -6,13 +6,13 @@ use tidegate_engine::admin::answer::problem;
 use tidegate_engine::policy::Rule;
 use tidegate_engine::{Header, Micros, Reservation, Response, Timestamp};
 
+use super::body::Body;
 use super::{Exchange, State};
 use crate::abi::AfterHeaders;
 use crate::host::{self, Buffer};
 use crate::jobs::record::Call;
 use crate::jobs::{Told, answer};
 use crate::root::Deployment;
-use crate::waiting::Seat;
 
 /// Headers that describe the connection or the proxy, not the request (RFC 9110 section 7.6.1), and those that the
 /// callout makes itself.
@@ -31,23 +31,15 @@ const NEVER_KEPT: [&str; 12] = [
     "upgrade",
 ];
 
-/// How long the first piece of a body may take before the host is taken for one that shows none: a client that sends
-/// its body slower than this after its headers is refused.
-pub(super) const BODY_WITHIN: Micros = Micros::from_secs(10);
-
-/// What the log says then.
-pub(super) const NO_BODY: &str = "queue: no request body came within 10 s; if every request with a body ends like this, \
-     the plugin's configuration lacks allow_on_headers_stop_iteration";
-
 /// What is known of a request that is to be queued, before its body is whole.
 #[derive(Debug)]
 pub(super) struct Collecting {
     pub(super) rule: String,
     headers: Vec<(String, Vec<u8>)>,
+    /// When it is due, on the steady clock.
     due: Timestamp,
     pub(super) max_body_bytes: usize,
-    /// Where it waits for the first piece of its body.
-    pub(super) seat: Seat,
+    pub(super) body: Body,
     pub(super) reservation: Reservation,
 }
 
@@ -58,7 +50,7 @@ impl Collecting {
         rule: String,
         lines: &[Header<'_>],
         due: Timestamp,
-        (seat, reservation): (Seat, Reservation),
+        (body, reservation): (Body, Reservation),
     ) -> Self {
         let engine = deployment.engine();
         let rules = &engine.policy().rules;
@@ -76,16 +68,13 @@ impl Collecting {
             }
         }
         let max_body_bytes = queue.map_or(0, |queue| queue.max_body_bytes);
-        Self { rule, headers, due, max_body_bytes, seat, reservation }
+        Self { rule, headers, due, max_body_bytes, body, reservation }
     }
 }
 
 impl Exchange {
     /// Queues a request that has no body at once, and waits for that of any other.
     pub(super) fn collect(&mut self, collecting: Collecting, is_whole: bool, now: Timestamp) -> AfterHeaders {
-        if is_whole {
-            self.deployment.waiting.borrow_mut().leave(collecting.seat);
-        }
         self.deployment.jobs.collecting(&collecting.rule);
         self.state = State::Collecting(Box::new(collecting));
         self.deployment.keep_ticking(now, false);
@@ -98,8 +87,9 @@ impl Exchange {
     /// Stores the request with the first `size` bytes of its body, and answers 202 once it is stored.
     pub(super) fn enqueue(&mut self, size: usize) {
         let State::Collecting(collecting) = &mut self.state else { return };
+        collecting.body.leave(&self.deployment);
         let body = if size == 0 { Vec::new() } else { host::buffer(Buffer::RequestBody, size).unwrap_or_default() };
-        let now = host::now();
+        let now = host::steady();
         let call = Call { headers: core::mem::take(&mut collecting.headers), body };
         let deployment = Rc::clone(&self.deployment);
         let engine = deployment.engine();
@@ -124,11 +114,10 @@ impl Exchange {
     /// Goes on with what the fleet's store says of a job: the one that this request became, or the one that it asks for.
     pub(super) fn job_told(&mut self, told: Told) {
         let is_waiting = matches!(self.state, State::Storing(_) | State::Paging) && host::enter(self.id).is_ok();
-        let now = host::now();
         match (&self.state, told) {
             (State::Storing(collecting), Told::Stored(ticket)) if is_waiting => {
                 self.deployment.jobs.accepted(&collecting.rule);
-                self.accept(ticket, now);
+                self.accept(ticket, host::steady());
             }
             // Its client has left.
             (_, Told::Stored(ticket)) => {
@@ -144,7 +133,7 @@ impl Exchange {
                 }
                 _ => self.refuse_queued(&not_stored()),
             },
-            (State::Paging, told) if is_waiting => self.page_told(&told, now),
+            (State::Paging, told) if is_waiting => self.page_told(&told, host::now()),
             _ => {}
         }
     }
@@ -154,19 +143,20 @@ impl Exchange {
         let state = core::mem::replace(&mut self.state, State::Answered);
         let (State::Collecting(collecting) | State::Storing(collecting)) = state else { return };
         self.deployment.jobs.collected(&collecting.rule);
-        self.deployment.keep_ticking(now, false);
+        self.deployment.keep_ticking(host::now(), false);
         let wait = collecting.due.since(now);
-        self.respond(&answer::accepted(&self.deployment.ticket_path(), ticket, wait), "queued", &[]);
+        self.respond(&answer::accepted(&self.deployment.ticket_path(), ticket, wait), "queued");
     }
 
     /// Refuses a request that was to be queued, and gives back what it had reserved.
     pub(super) fn refuse_queued(&mut self, response: &Response) {
         let state = core::mem::replace(&mut self.state, State::Answered);
         if let State::Collecting(collecting) | State::Storing(collecting) = state {
+            collecting.body.leave(&self.deployment);
             self.deployment.jobs.collected(&collecting.rule);
             self.give_back(&collecting.reservation);
         }
-        self.respond(response, "limited", &[]);
+        self.respond(response, "limited");
     }
 }
 

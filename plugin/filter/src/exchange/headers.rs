@@ -14,14 +14,18 @@ pub(super) fn remove_reserved(engine: &Engine, map: Map, lines: &[Header<'_>]) {
 }
 
 /// Adds headers without making the upstream's own looser: list fields grow by our members; of the `X-RateLimit-*`
-/// triple, which holds one limit, the one with less remaining stays.
+/// triple, which holds one limit, the one with less remaining stays, and of two with the same, the one that lasts longer.
 pub(super) fn add_to_response(added: &[(&'static str, String)]) {
-    let ours = added.iter().find(|(name, _)| *name == "x-ratelimit-remaining").map(|(_, value)| value.as_str());
-    let keep_upstream = ours.is_some_and(|ours| {
-        let theirs = host::header(Map::ResponseHeaders, "x-ratelimit-remaining").ok();
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        let theirs = theirs.and_then(|value| core::str::from_utf8(&value).ok().and_then(number));
-        theirs.zip(number(ours)).is_some_and(|(theirs, ours)| theirs < ours)
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let ours = |wanted| added.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| number(value));
+    let theirs = |name| {
+        let value = host::header(Map::ResponseHeaders, name).ok()?;
+        core::str::from_utf8(&value).ok().and_then(number)
+    };
+    let (left, reset) = ("x-ratelimit-remaining", "x-ratelimit-reset");
+    let keep_upstream = ours(left).is_some_and(|own| match theirs(left) {
+        Some(known) if known == own => theirs(reset) > ours(reset),
+        known => known.is_some_and(|known| known < own),
     });
     for (name, value) in added {
         if !name.starts_with("x-ratelimit-") {
@@ -32,8 +36,11 @@ pub(super) fn add_to_response(added: &[(&'static str, String)]) {
     }
 }
 
-/// Makes a response that the host has put into gRPC's form an HTTP response again.
+/// Makes a response that the host has put into gRPC's form an HTTP response again. Any other stays as it is.
 pub(super) fn undo_grpc(status: u16) {
+    if host::header(Map::ResponseHeaders, "grpc-status").is_err() {
+        return;
+    }
     host::replace_header(Map::ResponseHeaders, ":status", &status.to_string());
     for name in ["grpc-status", "grpc-message", "content-type"] {
         host::remove_header(Map::ResponseHeaders, name.as_bytes());

@@ -5,6 +5,7 @@ use tidegate_engine::{Header, Micros, Response, Timestamp};
 
 use super::{Exchange, State};
 use crate::abi::AfterHeaders;
+use crate::host;
 use crate::jobs::record::Progress;
 use crate::jobs::{Ticket, Told, answer};
 use crate::root::Deployment;
@@ -12,7 +13,7 @@ use crate::root::Deployment;
 impl Exchange {
     /// Answers a request for a ticket's page, or asks the store; `None` for any other request. Only the byte-exact path is
     /// one; without a rule that queues, or one that ever did, it is a path like any other.
-    pub(super) fn ticket_page(&mut self, lines: &[Header<'_>], now: Timestamp) -> Option<AfterHeaders> {
+    pub(super) fn ticket_page(&mut self, lines: &[Header<'_>]) -> Option<AfterHeaders> {
         let deployment = &self.deployment;
         let pseudo = |wanted: &[u8]| lines.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
         if !deployment.jobs.have_pages() || !matches!(pseudo(b":method")?, b"GET" | b"HEAD") {
@@ -30,10 +31,10 @@ impl Exchange {
             None => {
                 let job = Ticket::parse(ticket).and_then(|ticket| deployment.jobs.look_up(ticket));
                 let job = job.as_ref().map(|job| (job.rule.as_str(), job.attempts, &job.progress));
-                deployment.page(job, now)
+                deployment.page(job, host::steady())
             }
         };
-        Some(self.respond(&page, "ticket", lines))
+        Some(self.respond(&page, "ticket"))
     }
 
     /// Answers with what the store has told.
@@ -46,7 +47,7 @@ impl Exchange {
             }
             Told::Stored(_) | Told::Full | Told::Nothing => no_answer(),
         };
-        self.respond(&page, "ticket", &[]);
+        self.respond(&page, "ticket");
     }
 }
 

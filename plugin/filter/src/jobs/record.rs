@@ -1,5 +1,6 @@
 //! A job as bytes: what is kept of a queued request, how far it is, and what came of it. Any bytes read back as a job or
-//! as nothing; a damaged record is nothing.
+//! as nothing; a damaged record is nothing. Moments are the steady clock's in a slot, which ends with the proxy, and the wall
+//! clock's in a fleet's store.
 
 use tidegate_engine::Timestamp;
 

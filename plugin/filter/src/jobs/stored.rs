@@ -163,10 +163,11 @@ impl Jobs {
         if getrandom::fill(&mut bits).is_err() {
             return false;
         }
+        let delay = due.since(host::steady());
+        let due = host::now() + delay;
         let (progress, terms) = (Progress::Waiting(due), terms(queue, due));
         let job = Job { ticket: bits, rule: rule.to_owned(), progress, attempts: 0, terms, call };
         let ticket = hex(&bits);
-        let delay = due.since(host::now());
         let call = stored.calls.put(
             &ticket,
             (rule, queue),

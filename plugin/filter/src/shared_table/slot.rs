@@ -4,7 +4,7 @@
 use tidegate_engine::Engine;
 use tidegate_engine::acquire::{Acquire, StoreError};
 use tidegate_engine::algorithm::Cell;
-use tidegate_engine::table::{Bucket, ENTRY_BYTES, GivenUp};
+use tidegate_engine::table::{Bucket, Geometry, GivenUp};
 
 use crate::counters::Counters;
 use crate::host::{self, IF_ABSENT, Status};
@@ -105,11 +105,9 @@ impl Slot {
     /// Writes those of its cells that differ between `before` and `after`, all or none.
     pub(super) fn write(
         &self,
-        engine: &Engine,
-        acquire: &Acquire,
-        before: &[Cell],
-        after: &[Cell],
-        counters: &Counters,
+        (engine, acquire): (&Engine, &Acquire),
+        (before, after): (&[Cell], &[Cell]),
+        (counters, geometry): (&Counters, Geometry),
     ) -> Result<(), Unwritten> {
         let changed = |index: &usize| before.get(*index) != after.get(*index);
         if !self.cells().any(|index| changed(&index)) {
@@ -136,7 +134,8 @@ impl Slot {
                     given_up.add(more.ok_or(Unwritten::Full)?);
                 }
                 self.set(&next.bytes())?;
-                count_growth(bucket, &next, counters);
+                let entries = |bucket: &Bucket| i64::try_from(bucket.len()).unwrap_or(i64::MAX);
+                counters.count_keys(geometry, entries(&next).saturating_sub(entries(bucket)));
                 counters.count_given_up(given_up);
                 Ok(())
             }
@@ -174,18 +173,6 @@ impl Slot {
             Status::CAS_MISMATCH => Unwritten::Changed,
             _ => Unwritten::Failed,
         })
-    }
-}
-
-/// Keeps the gauges of the table's fill: each write adds what it changed.
-fn count_growth(before: &Bucket, after: &Bucket, counters: &Counters) {
-    #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
-    const BYTES: i64 = ENTRY_BYTES as i64;
-    let entries = |bucket: &Bucket| i64::try_from(bucket.len()).unwrap_or(i64::MAX);
-    let grown = entries(after).saturating_sub(entries(before));
-    if grown != 0 {
-        counters.table_keys.add(grown);
-        counters.table_bytes.add(grown.saturating_mul(BYTES));
     }
 }
 
