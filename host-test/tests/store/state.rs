@@ -327,7 +327,8 @@ fn a_full_state_of_a_fleet_still_takes_what_an_operator_must_be_able_to_do() {
     give(&one, 0, "b", 60);
     answered(&one, &store);
     let mut full = 0;
-    for (number, users) in [60, 60, 60, 60, 60, 60, 9, 9, 9, 9, 9, 1, 1].into_iter().enumerate() {
+    let users = [[60; 6].as_slice(), &[9; 5], &[1; 12]].concat();
+    for (number, users) in users.into_iter().enumerate() {
         let users: Vec<String> = (0..users).map(|n| format!("{n:01000}")).collect();
         let rule = json!({"scope": "per_user", "rate": 9, "window_seconds": 60, "user_ids": users});
         match done("PUT", &format!("/v1/rules/r{number}"), &rule) {
