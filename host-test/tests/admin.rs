@@ -15,6 +15,8 @@ mod console;
 mod full;
 #[path = "admin/grants.rs"]
 mod grants;
+#[path = "admin/looks.rs"]
+mod looks;
 #[path = "admin/offenders.rs"]
 mod offenders;
 #[path = "admin/threats.rs"]

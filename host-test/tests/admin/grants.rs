@@ -82,7 +82,7 @@ fn a_multiplier_is_a_larger_quota_of_its_own() {
     let Some(at) = console() else { return };
     assert_eq!(at.passing("u", 10), 3);
     let id = at.grant(r#""target_user_id": "u", "rate_multiplier": 2.5"#);
-    assert_eq!(at.passing("u", 20), 7, "3 times 2.5");
+    assert_eq!(at.passing("u", 20), 8, "3 times 2.5, rounded up");
     at.write("DELETE", &format!("/v1/overrides/{id}"), "", 204);
     at.host.advance(Duration::from_mins(1));
     assert_eq!(at.passing("u", 10), 3, "no debt is left");
@@ -97,7 +97,7 @@ fn a_multiplier_is_a_larger_quota_of_its_own() {
 #[test]
 fn a_multiplied_quota_is_what_the_headers_show() {
     for (name, base, larger) in
-        [("draft11", "\"api_per_user\";q=3;w=60", "\"api_per_user\";q=7;w=60"), ("legacy", "3", "7")]
+        [("draft11", "\"api_per_user\";q=3;w=60", "\"api_per_user\";q=8;w=60"), ("legacy", "3", "8")]
     {
         let header = if name == "legacy" { "x-ratelimit-limit" } else { "ratelimit-policy" };
         let Some(at) = console_of(&policy(&format!(r#""headers": "{name}","#), &per_user())) else { return };

@@ -48,6 +48,23 @@ pub fn line(node: &Node) -> String {
     line
 }
 
+/// Members that are whole numbers, in this order.
+pub fn numbers(members: &[(&str, u64)]) -> Vec<(String, Node)> {
+    members.iter().map(|(name, value)| ((*name).to_owned(), number(*value))).collect()
+}
+
+/// Reads what [`hex`] writes, in any case; `false` where that is not exactly as many bytes.
+pub fn read_hex(digits: &str, bytes: &mut [u8]) -> bool {
+    let digits = digits.as_bytes();
+    let pairs = digits.chunks_exact(2);
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
+    digits.len() == bytes.len().saturating_mul(2)
+        && bytes.iter_mut().zip(pairs).all(|(byte, pair)| match pair {
+            [high, low] => nibble(*high).zip(nibble(*low)).map(|(high, low)| *byte = high << 4 | low).is_some(),
+            _ => false,
+        })
+}
+
 /// The lower-case hexadecimal digits of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');

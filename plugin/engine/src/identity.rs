@@ -134,7 +134,7 @@ fn address(request: &Request<'_>, hops: Option<usize>) -> Option<IpAddr> {
 pub struct Subject {
     /// Which kind of identity.
     pub kind: Kind,
-    /// The identity's bytes; empty for kinds that have only one.
+    /// The identity's bytes; empty for kinds that have only one, and for a user that nobody verified the digest.
     pub value: Vec<u8>,
 }
 
@@ -179,8 +179,15 @@ impl Kind {
 impl Subject {
     /// A user.
     pub fn user(user: &User) -> Self {
-        let kind = if user.verified { Kind::VerifiedUser } else { Kind::UnverifiedUser };
-        Self { kind, value: user.id.clone().into_bytes() }
+        if user.verified {
+            return Self { kind: Kind::VerifiedUser, value: user.id.clone().into_bytes() };
+        }
+        Self::unverified(digest(Kind::UnverifiedUser, user.id.as_bytes()))
+    }
+
+    /// A user that nobody verified, by the digest that stands for the id wherever it is shown or stored: it may be a secret.
+    pub fn unverified(digest: [u8; 16]) -> Self {
+        Self { kind: Kind::UnverifiedUser, value: digest.to_vec() }
     }
 
     /// An address, cut to the policy's prefixes. Requests whose address is unknown count as one.
@@ -200,15 +207,22 @@ impl Subject {
 
     /// 128 bits of SHA-256 over kind and value: what a store's key or an operator's page shows.
     pub fn digest(&self) -> [u8; 16] {
-        let mut hasher = Sha256::new();
-        hasher.update([u8::try_from(self.kind.letter()).unwrap_or(b'?')]);
-        hasher.update(&self.value);
-        let mut cut = [0; 16];
-        for (to, from) in cut.iter_mut().zip(hasher.finalize()) {
-            *to = from;
+        match <[u8; 16]>::try_from(self.value.as_slice()) {
+            Ok(digest) if self.kind == Kind::UnverifiedUser => digest,
+            _ => digest(self.kind, &self.value),
         }
-        cut
     }
+}
+
+fn digest(kind: Kind, value: &[u8]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    hasher.update([u8::try_from(kind.letter()).unwrap_or(b'?')]);
+    hasher.update(value);
+    let mut cut = [0; 16];
+    for (to, from) in cut.iter_mut().zip(hasher.finalize()) {
+        *to = from;
+    }
+    cut
 }
 
 #[cfg(test)]

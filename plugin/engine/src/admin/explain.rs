@@ -1,9 +1,12 @@
 //! What would happen to a described request, and what one client's counter holds: asked of the store at a cost of 0, which
 //! charges nothing.
 
+use core::net::IpAddr;
+
 use super::call::Place;
-use super::{grant, number, object, text};
-use crate::acquire::{Acquire, Reply};
+use super::grant::Allowance;
+use super::{grant, number, numbers, object, text};
+use crate::acquire::{Acquire, CellReply, CellRequest, Reply};
 use crate::catalogue::Catalogue;
 use crate::engine::Engine;
 use crate::identity::{Identity, Kind, Subject, User};
@@ -16,12 +19,32 @@ use crate::time::Timestamp;
 /// A look at counters that waits for the store's answer.
 #[derive(Debug)]
 pub struct Look {
-    /// What is asked.
+    /// What is asked: for each rule that applies the cell that decides, then its ceiling if it has one.
     pub acquire: Acquire,
     /// The index of each cell's rule.
     pub rules: Vec<usize>,
-    /// The rules that do not apply, with the reason.
+    is_admin: bool,
+    /// The rules that apply.
+    applying: Vec<Applies>,
+    /// The rules that do not, with the reason.
     others: Vec<(usize, String)>,
+}
+
+/// A rule that applies, for whom, and what is out of the ordinary about it.
+#[derive(Debug)]
+pub(crate) struct Applies {
+    /// The rule's index.
+    pub(crate) rule: usize,
+    /// Whom it counts.
+    pub(crate) subject: Subject,
+    /// Its verdict counts, if no grant lifts it: the rule is not in shadow and the client is no admin.
+    pub(crate) counts: bool,
+    /// What the grant that counts for it allows.
+    pub(crate) allowance: Option<Allowance>,
+    /// That grant, as the API shows it.
+    pub(crate) granted: Option<Node>,
+    /// A kill switch has it off.
+    pub(crate) is_killed: bool,
 }
 
 impl Engine {
@@ -51,9 +74,18 @@ impl Engine {
             identity.user = Some(User { id: id.to_owned(), verified: true, may_be_secret: false });
         }
         let mut others = Vec::new();
-        let matches = self.examine(&request, &identity, now, |rule, obstacle| others.push((rule, self.why(obstacle))));
-        let cells = matches.into_iter().map(|found| (found.rule, found.subject)).collect();
-        Ok(self.look(cells, others, now))
+        let found = self.examine(&request, &identity, now, |rule, obstacle| others.push((rule, self.why(obstacle))));
+        let mut applying = Vec::with_capacity(found.len());
+        for applies in found {
+            // For want of an address nobody's counter is shown: whose it is was not told.
+            if applies.subject.kind == Kind::Address && identity.address.is_none() {
+                others.push((applies.rule, "it counts by address, and no ip_address is given".to_owned()));
+            } else {
+                applying.push(applies);
+            }
+        }
+        let is_admin = self.is_admin(identity.verified_user(), identity.address);
+        Ok(self.look(applying, others, is_admin, false, now))
     }
 
     /// The counter that a call names.
@@ -67,11 +99,26 @@ impl Engine {
             let names = policy.rules.iter().map(|rule| rule.name.as_str());
             return Err(mistake.suggesting(&place.rule, names).into());
         };
-        let subject = self.subject(rule, place)?;
-        Ok(self.look(vec![(index, subject)], Vec::new(), now))
+        let (subject, address) = self.subject(rule, place)?;
+        let user = (subject.kind == Kind::VerifiedUser).then_some(place.key.as_str());
+        let applying = vec![self.stands((index, subject), user, address, now)];
+        Ok(self.look(applying, Vec::new(), self.is_admin(user, address), true, now))
     }
 
-    fn subject(&self, rule: &Rule, place: &Place) -> Result<Subject, Mistakes> {
+    fn look(
+        &self,
+        applying: Vec<Applies>,
+        others: Vec<(usize, String)>,
+        is_admin: bool,
+        every: bool,
+        now: Timestamp,
+    ) -> Look {
+        let (acquire, rules) = self.cells_of(&applying, every, now);
+        Look { acquire, rules, is_admin, applying, others }
+    }
+
+    /// Whom a call names; and the address, where it is one.
+    fn subject(&self, rule: &Rule, place: &Place) -> Result<(Subject, Option<IpAddr>), Mistakes> {
         let default = match rule.scope {
             Scope::Global => "global",
             Scope::PerUser => "user",
@@ -83,14 +130,22 @@ impl Engine {
         if place.key.is_empty() && !matches!(kind, "global" | "anonymous") {
             return Err(Mistake::new("/key", "no key", "the user, address or endpoint that the rule counts by").into());
         }
-        Ok(match (rule.scope, kind) {
+        let mut address = None;
+        let subject = match (rule.scope, kind) {
             (Scope::Global, "global") => Subject::only(Kind::Global),
             (Scope::PerUser, "user") => Subject { kind: Kind::VerifiedUser, value: value() },
-            (Scope::PerUser, "unverified") => Subject { kind: Kind::UnverifiedUser, value: value() },
+            (Scope::PerUser, "unverified") => {
+                let digest = digest_of(&place.key).ok_or_else(|| {
+                    let allowed =
+                        "sha256: and 32 hexadecimal digits, as metrics show it: paths stand in logs, the value must not";
+                    Mistake::new("/key", "another key", allowed)
+                })?;
+                Subject::unverified(digest)
+            }
             (Scope::PerUser, "anonymous") => Subject::only(Kind::Anonymous),
             (Scope::PerUser | Scope::PerIp, "ip") => {
-                let address = place.key.split('/').next();
-                Subject::address(grant::address_of(address)?, &self.policy().identity)
+                address = grant::address_of(place.key.split('/').next())?;
+                Subject::address(address, &self.policy().identity)
             }
             (Scope::PerEndpoint, "endpoint") => {
                 let is_template = rule.endpoints.iter().any(|template| template.as_str() == place.key);
@@ -100,7 +155,8 @@ impl Engine {
                 let allowed = "user, unverified, anonymous, ip, endpoint or global, as the rule's scope has it";
                 return Err(Mistake::new("/kind", quoted(kind), allowed).into());
             }
-        })
+        };
+        Ok((subject, address))
     }
 
     fn why(&self, obstacle: Obstacle) -> String {
@@ -122,20 +178,25 @@ impl Engine {
     pub fn shown(&self, look: &Look, reply: &Reply) -> Node {
         let rule_of = |index: usize| self.policy().rules.get(index);
         let mut shown = Vec::new();
-        for ((index, cell), reply) in look.rules.iter().zip(&look.acquire.cells).zip(&reply.cells) {
-            let (Some(rule), Some(subject)) = (rule_of(*index), look.acquire.subjects.get(cell.subject)) else {
-                continue;
-            };
-            shown.push(object(&mut [
-                ("rule", text(&rule.name)),
-                ("applies", Node::Boolean(true)),
-                ("enforced", Node::Boolean(!rule.shadow)),
-                ("key", key(subject)),
-                ("limit", number(rule.rate())),
-                ("window_seconds", number(rule.window().secs_ceil())),
-                ("remaining", number(reply.remaining)),
-                ("reset_after_seconds", number(reply.reset_after.secs_ceil())),
-            ]));
+        let mut cells = look.acquire.cells.iter().zip(&reply.cells);
+        for applies in &look.applying {
+            let (Some(rule), Some((cell, left))) = (rule_of(applies.rule), cells.next()) else { continue };
+            let is_lifted = applies.allowance == Some(Allowance::Unlimited);
+            let mut members = standing(cell, left);
+            let mut show = |name: &str, value: Node| members.push((name.to_owned(), value));
+            show("rule", text(&rule.name));
+            show("applies", Node::Boolean(true));
+            show("enforced", Node::Boolean(applies.counts && !is_lifted));
+            show("killed", Node::Boolean(applies.is_killed));
+            show("key", key(&applies.subject));
+            show("window_seconds", number(rule.window().secs_ceil()));
+            if let Some((cell, left)) = rule.strategy.ceiling_ppm().and_then(|_| cells.next()) {
+                show("ceiling", Node::Object(standing(cell, left)));
+            }
+            if let Some(granted) = &applies.granted {
+                show("granted", granted.clone());
+            }
+            shown.push(Node::Object(members));
         }
         for (index, why) in &look.others {
             let Some(rule) = rule_of(*index) else { continue };
@@ -145,14 +206,26 @@ impl Engine {
                 ("why_not", text(why)),
             ]));
         }
-        object(&mut [("rules", Node::List(shown))])
+        object(&mut [("is_admin", Node::Boolean(look.is_admin)), ("rules", Node::List(shown))])
     }
 }
 
-impl Look {
-    pub(crate) fn new(acquire: Acquire, rules: Vec<usize>, others: Vec<(usize, String)>) -> Self {
-        Self { acquire, rules, others }
-    }
+/// What stands before the digest of an identity that may be a secret.
+const DIGEST: &str = "sha256:";
+
+/// The digest that a key is.
+fn digest_of(key: &str) -> Option<[u8; 16]> {
+    let mut digest = [0; 16];
+    super::read_hex(key.strip_prefix(DIGEST)?, &mut digest).then_some(digest)
+}
+
+/// What a cell admits and how it stands.
+fn standing(cell: &CellRequest, left: &CellReply) -> Vec<(String, Node)> {
+    numbers(&[
+        ("limit", cell.quota.rate.get()),
+        ("remaining", left.remaining),
+        ("reset_after_seconds", left.reset_after.secs_ceil()),
+    ])
 }
 
 /// Whom a rule counts for. An unverified user may be a secret: only its hash is shown.
@@ -166,7 +239,7 @@ pub fn key(subject: &Subject) -> Node {
         Kind::Anonymous => "anonymous",
     };
     let value = if subject.kind == Kind::UnverifiedUser {
-        super::hex(&subject.digest())
+        [DIGEST, &super::hex(&subject.digest())].concat()
     } else {
         String::from_utf8_lossy(&subject.value).into_owned()
     };

@@ -197,6 +197,11 @@ impl Grant {
         members
     }
 
+    /// Which grant it is and what it allows.
+    pub(crate) fn in_short(&self) -> Node {
+        Node::Object(vec![("override_id".to_owned(), text(&self.id)), self.allowed()])
+    }
+
     /// What it allows, as a member.
     fn allowed(&self) -> (String, Node) {
         match self.allowance {

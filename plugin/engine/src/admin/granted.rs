@@ -1,6 +1,8 @@
 //! How grants act on a request: which are for it, and what becomes of each rule. Whether one has ended is asked of the
 //! request's own moment, so that it ends at its second on every worker.
 
+use core::net::IpAddr;
+
 use super::grant::{Allowance, Grant};
 use crate::identity::Identity;
 use crate::path::Readings;
@@ -99,35 +101,34 @@ impl Granted {
         Applying(self.prepared.iter().filter(fits).collect())
     }
 
-    /// What a rule allows a key that code vouches for: there is no address and no path that a grant could be for.
-    pub(crate) fn for_key(&self, rule: usize, key: &str, now: Timestamp) -> Option<Allowance> {
-        if self.prepared.is_empty() {
-            return None;
-        }
+    /// The grants in force that are for a verified user or an address whatever is asked for: a grant for an endpoint is not.
+    pub(crate) fn of_identity(&self, user: Option<&str>, address: Option<IpAddr>, now: Timestamp) -> Applying<'_> {
         let fits = |prepared: &&Prepared| {
-            prepared.grant.is_in_force(now) && prepared.endpoint.is_none() && prepared.grant.may_be_for(Some(key), None)
+            prepared.grant.is_in_force(now) && prepared.endpoint.is_none() && prepared.grant.may_be_for(user, address)
         };
-        Applying(self.prepared.iter().filter(fits).collect()).for_rule(rule)
+        Applying(self.prepared.iter().filter(fits).collect())
     }
 }
 
-impl Applying<'_> {
-    /// What a rule allows this request more than others: the most of what its grants say.
-    pub(crate) fn for_rule(&self, rule: usize) -> Option<Allowance> {
-        let allowances = self.of_rule(rule).map(|prepared| prepared.grant.allowance);
-        allowances.max_by_key(|allowance| match allowance {
+impl<'g> Applying<'g> {
+    /// The grant that counts for a rule: the one that allows most.
+    pub(crate) fn for_rule(&self, rule: usize) -> Option<&'g Grant> {
+        let grants = self.of_rule(rule).map(|prepared| &prepared.grant);
+        grants.max_by_key(|grant| match grant.allowance {
             Allowance::Unlimited => u64::MAX,
-            Allowance::Times(ppm) => *ppm,
+            Allowance::Times(ppm) => ppm,
         })
     }
 
     /// Whether a kill switch has a rule off.
     pub(crate) fn kill(&self, rule: usize) -> bool {
-        self.of_rule(rule)
-            .any(|prepared| prepared.grant.is_for_everybody() && prepared.grant.allowance == Allowance::Unlimited)
+        self.of_rule(rule).any(|prepared| prepared.grant.is_kill_switch())
     }
 
-    fn of_rule(&self, rule: usize) -> impl Iterator<Item = &&Prepared> {
-        self.0.iter().filter(move |prepared| prepared.rules == Rules::All || prepared.rules == Rules::One(rule))
+    fn of_rule(&self, rule: usize) -> impl Iterator<Item = &'g Prepared> {
+        self.0
+            .iter()
+            .copied()
+            .filter(move |prepared| prepared.rules == Rules::All || prepared.rules == Rules::One(rule))
     }
 }

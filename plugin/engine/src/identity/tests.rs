@@ -124,3 +124,13 @@ fn equal_values_of_different_kinds_differ() {
     assert_ne!(Subject::user(&user(true)).digest(), Subject::user(&user(false)).digest());
     assert_ne!(Subject::user(&user(true)).digest(), address.digest());
 }
+
+#[test]
+fn whoever_nobody_verified_is_kept_by_a_digest() {
+    let user = User { id: "s3cret".to_owned(), verified: false, may_be_secret: true };
+    let subject = Subject::user(&user);
+    // SHA-256 of "us3cret", the first half.
+    assert_eq!(subject.digest(), 0x2523_88de_df88_4de5_b045_6ff6_c345_32dc_u128.to_be_bytes());
+    assert_eq!(subject, Subject::unverified(subject.digest()));
+    assert!(!String::from_utf8_lossy(&subject.value).contains("s3cret"));
+}

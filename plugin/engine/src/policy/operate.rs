@@ -1,10 +1,11 @@
 //! A policy's settings for those who operate a proxy: the admin API and alerts. What they do is not known here.
 
 use super::json::Node;
-use super::mistake::{Mistake, Mistakes, entry, quoted};
+use super::mistake::{Mistake, Mistakes, entry, member, quoted};
 use super::relations::unique_names;
 use super::rule::Rule;
 use super::secret::Secret;
+use crate::admin::read_hex;
 use crate::sorted::Sorted;
 use crate::time::Micros;
 
@@ -93,6 +94,7 @@ impl AdminApi {
         let tokens = node.get("tokens")?;
         unique_names(tokens.entries(), "/admin_api/tokens", "token", mistakes);
         let tokens = tokens.entries().iter().map(AdminToken::build).collect::<Option<Vec<_>>>()?;
+        tell_callers_apart(&tokens, mistakes);
         Some(Self {
             path: node.word("path")?.to_owned(),
             tokens,
@@ -102,13 +104,29 @@ impl AdminApi {
     }
 }
 
+/// Adds a mistake for each token that is another one too, and for each name that the audit log gives somebody else.
+fn tell_callers_apart(tokens: &[AdminToken], mistakes: &mut Mistakes) {
+    for (index, token) in tokens.iter().enumerate() {
+        let pointer = entry("/admin_api/tokens", index);
+        if tokens.iter().take(index).any(|other| other.sha256 == token.sha256) {
+            let allowed = "a token that is no other's, so that the audit log tells who did what";
+            mistakes.add(Mistake::new(&member(&pointer, "sha256"), "the SHA-256 of an earlier token", allowed));
+        }
+        if matches!(token.name.as_str(), "tidegate" | "unknown") {
+            let allowed = "a name that the audit log does not use itself, for what no token did";
+            mistakes.add(Mistake::new(&member(&pointer, "name"), quoted(&token.name), allowed));
+        }
+    }
+}
+
 impl AdminToken {
     fn build(node: &Node) -> Option<Self> {
         let mut sha256 = [0; 32];
-        for (byte, digits) in sha256.iter_mut().zip(node.word("sha256")?.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
-        Some(Self { name: node.word("name")?.to_owned(), may_write: node.word("role")? == "write", sha256 })
+        read_hex(node.word("sha256")?, &mut sha256).then_some(Self {
+            name: node.word("name")?.to_owned(),
+            may_write: node.word("role")? == "write",
+            sha256,
+        })
     }
 }
 

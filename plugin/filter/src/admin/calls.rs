@@ -4,7 +4,7 @@ use tidegate_engine::admin::call::{Call, Place};
 use tidegate_engine::admin::explain::{self, Look};
 use tidegate_engine::admin::grant::{self, Giving, Grant};
 use tidegate_engine::admin::runtime::Runtime;
-use tidegate_engine::admin::{answer, number, object, overlay, text};
+use tidegate_engine::admin::{answer, number, numbers, object, overlay, text};
 use tidegate_engine::policy::{Mistakes, Node};
 use tidegate_engine::table::ENTRY_BYTES;
 use tidegate_engine::{Response, Timestamp};
@@ -145,14 +145,11 @@ impl Deployment {
         now: Timestamp,
     ) -> Result<Response, Response> {
         let engine = self.engine();
-        let admins = &engine.policy().admins;
         let runtime = operated.runtime.borrow();
         let fitting = grant::check(&runtime.grants, user, address, now)
             .and_then(|fitting| grant::address_of(address).map(|address| (fitting, address)));
         let (fitting, address) = fitting.map_err(|mistakes| does_not_fit(&mistakes))?;
-        let is_admin = user.is_some_and(|user| admins.user_ids.iter().any(|admin| admin == user))
-            || address.is_some_and(|address| admins.ip_addresses.iter().any(|range| range.contains(address)));
-        Ok(overrides(fitting.into_iter(), Some(is_admin), now))
+        Ok(overrides(fitting.into_iter(), Some(engine.is_admin(user, address)), now))
     }
 
     fn look(&self, look: &Result<Look, Mistakes>) -> Result<Response, Response> {
@@ -227,12 +224,12 @@ impl Deployment {
             ("workers", number(operated.workers.value())),
             (
                 "table",
-                object(&mut [
-                    ("keys", number(self.counters.table_keys.value())),
-                    ("capacity_keys", number(capacity.checked_div(ENTRY_BYTES as u64).unwrap_or(0))),
-                    ("bytes", number(self.counters.table_bytes.value())),
-                    ("given_up_limiting", number(self.counters.given_up_limiting())),
-                ]),
+                Node::Object(numbers(&[
+                    ("keys", self.counters.table_keys.value()),
+                    ("capacity_keys", capacity.checked_div(ENTRY_BYTES as u64).unwrap_or(0)),
+                    ("bytes", self.counters.table_bytes.value()),
+                    ("given_up_limiting", self.counters.given_up_limiting()),
+                ])),
             ),
             ("waiting", number(self.counters.waiting.value())),
             ("queue", object(&mut [("waiting", Node::Object(self.jobs.waiting_by_rule()))])),

@@ -1,7 +1,7 @@
 //! `/v1/metrics`: every rule's counters since its last reset, from the host's own metrics, which all workers share.
 
 use tidegate_engine::admin::runtime::{Baseline, Runtime};
-use tidegate_engine::admin::{answer, number, object};
+use tidegate_engine::admin::{answer, numbers, object};
 use tidegate_engine::policy::Node;
 use tidegate_engine::{Response, Timestamp};
 
@@ -56,21 +56,22 @@ fn rule_metrics(counts: &[u64], rule: &str, violations: Option<&Merged>) -> Node
     let sum = |words: &[&str]| words.iter().fold(0_u64, |sum, word| sum.saturating_add(count(word)));
     let total = sum(&VERDICTS);
     let limited = sum(&["limited", "degraded", "delayed", "queued"]);
-    object(&mut [
-        ("total", number(total)),
-        ("allowed", number(count("allowed"))),
-        ("limited", number(limited)),
-        ("rejected", number(count("limited"))),
-        ("delayed", number(count("delayed"))),
-        ("queued", number(count("queued"))),
-        ("degraded", number(count("degraded"))),
-        ("shadow_limited", number(count("shadow_limited"))),
-        ("granted", number(count("granted"))),
-        ("near_limit", number(last(1))),
-        ("average_remaining", share(last(0), total, 100)),
-        ("hit_rate", share(limited, total, 10_000)),
-        ("violations", violations.map_or(Node::Null, |violations| violations.shown(rule))),
-    ])
+    let mut members = numbers(&[
+        ("total", total),
+        ("allowed", count("allowed")),
+        ("limited", limited),
+        ("rejected", count("limited")),
+        ("delayed", count("delayed")),
+        ("queued", count("queued")),
+        ("degraded", count("degraded")),
+        ("shadow_limited", count("shadow_limited")),
+        ("granted", count("granted")),
+        ("near_limit", last(1)),
+    ]);
+    members.push(("average_remaining".to_owned(), share(last(0), total, 100)));
+    members.push(("hit_rate".to_owned(), share(limited, total, 10_000)));
+    members.push(("violations".to_owned(), violations.map_or(Node::Null, |violations| violations.shown(rule))));
+    Node::Object(members)
 }
 
 /// A quotient, cut to so many parts.
