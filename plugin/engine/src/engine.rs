@@ -2,6 +2,7 @@
 //! [`Decision`]. No I/O, no clock: whoever calls keeps the wait between the two.
 
 mod direct;
+mod look;
 
 use core::num::NonZeroU64;
 use std::sync::Arc;
@@ -9,17 +10,16 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::acquire::{Acquire, CellRequest, Outcome, Reply, StoreError};
-use crate::admin::explain::Look;
 use crate::admin::grant::{Allowance, Grant};
 use crate::admin::granted::Granted;
 use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Identity, Subject};
-use crate::matching::{Match, Matcher, Obstacle, fixed_subjects};
-use crate::policy::{Anonymous, OnStoreError, Policy, Rule, Scope, Store, UserSource};
+use crate::matching::{Match, Matcher, fixed_subjects};
+use crate::policy::{Anonymous, Policy, Rule, Scope, Store, UserSource};
 use crate::request::Request;
 use crate::sorted::Sorted;
-use crate::strategy::{Reason, Relief};
+use crate::strategy::{Action, Denial, Reason, Reduced, Relief};
 use crate::table::WAYS;
 use crate::time::{Micros, Timestamp};
 
@@ -62,12 +62,17 @@ struct Parts {
 struct Counted {
     own: Limit,
     ceiling: Option<Limit>,
+    /// Below its ceiling it answers by itself, which a gRPC client would take for a broken answer.
+    answers: bool,
 }
 
 /// A quota with its algorithm and the id that its cells carry.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     id: u64,
+    /// The id whose group its cells are kept in. A quota that a grant multiplies lies beside the rule's own, so that a
+    /// group has at most twice as many cells as ids, and no request's cells of one group outgrow a bucket.
+    home: u64,
     algorithm: &'static dyn Algorithm,
     quota: Quota,
 }
@@ -125,7 +130,8 @@ impl Engine {
         let matcher = Matcher::new(&policy);
         let counted: Vec<Counted> = policy.rules.iter().map(Counted::of).collect();
         let ids: Vec<u64> = counted.iter().flat_map(Counted::limits).map(|limit| limit.id).collect();
-        let by_id = Sorted::of(own_cells(&policy, &counted).map(|(_, limit)| (limit.id, limit)));
+        let by_id =
+            Sorted::of(own_cells(&policy, policy.rules.iter().zip(&counted)).map(|(_, limit)| (limit.id, limit)));
         let mut reserved_headers: Vec<String> = Vec::new();
         for name in policy.rules.iter().flat_map(|rule| rule.strategy.request_headers()) {
             if !reserved_headers.iter().any(|known| known == name) {
@@ -146,8 +152,8 @@ impl Engine {
         let enlarge =
             |pair: (usize, u64)| Some((pair, self.parts.counted.get(pair.0)?.times(rules.get(pair.0)?, pair.1)));
         let enlarged: Vec<_> = granted.multiplied(rules.len()).into_iter().filter_map(enlarge).collect();
-        let limits = enlarged.iter().flat_map(|(_, counted)| counted.limits());
-        let by_id = Sorted::of(limits.map(|limit| (limit.id, limit)));
+        let of_rules = enlarged.iter().filter_map(|((rule, _), counted)| Some((rules.get(*rule)?, counted)));
+        let by_id = Sorted::of(own_cells(self.policy(), of_rules).map(|(_, limit)| (limit.id, limit)));
         Self { parts: Arc::clone(&self.parts), lifted: Arc::new(Lifted { granted, enlarged, by_id }) }
     }
 
@@ -190,25 +196,10 @@ impl Engine {
     /// Every subject that no client chooses, with the id of the cells that count it: they can be made ahead.
     pub fn fixed_cells(&self) -> Vec<(Subject, u64)> {
         let policy = self.policy();
-        let cells = own_cells(policy, &self.parts.counted);
+        let cells = own_cells(policy, policy.rules.iter().zip(&self.parts.counted));
         cells
             .flat_map(|(rule, limit)| fixed_subjects(rule, &policy.identity).map(move |subject| (subject, limit.id)))
             .collect()
-    }
-
-    /// The index of each rule that does not apply to a request, with the first of its conditions that is not met.
-    pub(crate) fn obstacles(
-        &self,
-        request: &Request<'_>,
-        identity: &Identity,
-        now: Timestamp,
-    ) -> Vec<(usize, Obstacle)> {
-        let policy = self.policy();
-        let granted = self.lifted.granted.applying(policy, request, identity, now);
-        let mut found = Vec::new();
-        let note = |rule, obstacle| found.push((rule, obstacle));
-        self.parts.matcher.examine(policy, request, identity, &granted, note);
-        found
     }
 
     /// Decides, or says which cells it takes to decide.
@@ -221,14 +212,15 @@ impl Engine {
             return Step::Done(Decision::unlimited());
         }
         let is_admin = policy.admins.hold(&identity);
-        let is_plain = !request.is_grpc() && !request.is_upgrade();
+        let is_grpc = request.is_grpc();
+        let is_plain = !is_grpc && !request.is_upgrade();
         let mut asked = Asked::default();
         for Match { rule: index, subject } in matches {
             let (Some(rule), Some(counted)) = (policy.rules.get(index), self.parts.counted.get(index)) else {
                 continue;
             };
             let counts = !rule.shadow && !is_admin;
-            let allowance = granted.for_rule(index).filter(|_| counts);
+            let allowance = granted.for_rule(index).filter(|_| counts).map(|grant| grant.allowance);
             let lifted = allowance == Some(Allowance::Unlimited);
             let enforced = counts && !lifted;
             let enlarged = match allowance {
@@ -242,7 +234,10 @@ impl Engine {
                 .queue()
                 .is_none_or(|queue| is_plain && (queue.allow_unverified || identity.verified_user().is_some()));
             let parts = match counted.ceiling {
-                Some(ceiling) if enforced => [(Part::BelowCeiling, Some(counted.own)), (Part::Ceiling, Some(ceiling))],
+                Some(ceiling) if enforced => {
+                    let own = if counted.answers && is_grpc { Part::Whole } else { Part::BelowCeiling };
+                    [(own, Some(counted.own)), (Part::Ceiling, Some(ceiling))]
+                }
                 _ => [(Part::Whole, Some(counted.own)), (Part::Ceiling, None)],
             };
             let subject = asked.subject(subject);
@@ -258,32 +253,7 @@ impl Engine {
             }
         }
         let acquire = Acquire { now, subjects: asked.subjects, cells: asked.cells };
-        Step::Pending(Pending { engine: self.clone(), claims: asked.claims, is_grpc: request.is_grpc(), acquire })
-    }
-
-    /// The rules that apply to a described request; `why_not` is told what keeps off each other one.
-    pub(crate) fn examine(
-        &self,
-        request: &Request<'_>,
-        identity: &Identity,
-        now: Timestamp,
-        why_not: impl FnMut(usize, Obstacle),
-    ) -> Vec<Match> {
-        let granted = self.lifted.granted.applying(self.policy(), request, identity, now);
-        self.parts.matcher.examine(self.policy(), request, identity, &granted, why_not)
-    }
-
-    /// Asks for the cells of rules and subjects, charging nothing.
-    pub(crate) fn look(&self, cells: Vec<(usize, Subject)>, others: Vec<(usize, String)>, now: Timestamp) -> Look {
-        let mut asked = Asked::default();
-        let mut rules = Vec::new();
-        for (index, subject) in cells {
-            let Some(counted) = self.parts.counted.get(index) else { continue };
-            let subject = asked.subject(subject);
-            asked.cells.push(self.cell(subject, &counted.own, 0, false, false));
-            rules.push(index);
-        }
-        Look::new(Acquire { now, subjects: asked.subjects, cells: asked.cells }, rules, others)
+        Step::Pending(Pending { engine: self.clone(), claims: asked.claims, is_grpc, acquire })
     }
 
     /// A rule's quotas under a grant that multiplies them.
@@ -294,8 +264,8 @@ impl Engine {
     }
 
     fn cell(&self, subject: usize, limit: &Limit, cost: u64, must: bool, may_wait: bool) -> CellRequest {
-        let Limit { id, algorithm, quota } = *limit;
-        let group = group(id, self.parts.groups);
+        let Limit { id, home, algorithm, quota } = *limit;
+        let group = group(home, self.parts.groups);
         CellRequest { subject, rule_id: id, group, algorithm, quota, cost, must, may_wait }
     }
 }
@@ -319,13 +289,16 @@ impl Asked {
 
 impl Counted {
     fn of(rule: &Rule) -> Self {
-        let own = Limit { id: cell_id(&rule.name, rule.tag, 0), algorithm: rule.algorithm, quota: rule.quota };
-        let ceiling = rule.strategy.ceiling_ppm().map(|ppm| Limit {
-            id: cell_id(&rule.name, rule.tag, ppm),
-            algorithm: rule.algorithm,
-            quota: Quota { rate: times(rule.quota.rate, ppm), burst: times(rule.quota.burst, ppm), ..rule.quota },
+        let limit = |ppm, quota| {
+            let id = cell_id(&rule.name, rule.tag, ppm);
+            Limit { id, home: id, algorithm: rule.algorithm, quota }
+        };
+        let own = limit(0, rule.quota);
+        let ceiling = rule.strategy.ceiling_ppm().map(|ppm| {
+            let (rate, burst) = (times(rule.quota.rate, ppm), times(rule.quota.burst, ppm));
+            limit(ppm, Quota { rate, burst, ..rule.quota })
         });
-        Self { own, ceiling }
+        Self { own, ceiling, answers: ceiling.is_some() && answers_below_ceiling(rule) }
     }
 
     /// The quotas under a grant of so many millionths, in cells of their own: what a client spends under a grant is no
@@ -344,6 +317,7 @@ impl Counted {
         Self {
             own: enlarge(&self.own, u64::MAX),
             ceiling: self.ceiling.as_ref().map(|ceiling| enlarge(ceiling, u64::MAX - 1)),
+            answers: self.answers,
         }
     }
 
@@ -396,15 +370,8 @@ impl Pending {
     /// Makes the decision from the store's answer. An answer of the wrong shape is no answer.
     pub fn resume(self, reply: Result<Reply, StoreError>) -> Step {
         let reply = reply.ok().filter(|reply| reply.cells.len() == self.acquire.cells.len());
+        let Some(Reply { cells, outcome }) = reply else { return Step::Done(self.fail(None)) };
         let policy = self.engine.policy();
-        let Some(Reply { cells, outcome }) = reply else {
-            let verdicts = self.claims.iter().filter_map(|claim| {
-                let limited = policy.rules.get(claim.rule)?.on_store_error == OnStoreError::Deny;
-                Some(Verdict { limited, ..Verdict::conforming(claim.rule, claim.enforced) })
-            });
-            let verdicts = Verdict::merge(verdicts);
-            return Step::Done(decide(policy, verdicts, Reason::StoreFailed, self.is_grpc));
-        };
         let verdicts = self.claims.iter().zip(&self.acquire.cells).zip(&cells).map(|((claim, request), reply)| {
             let conforms = reply.wait == Micros::ZERO;
             Verdict {
@@ -431,6 +398,18 @@ impl Pending {
     }
 }
 
+/// Whether the rule's reduced form is an answer of its own, and not a changed request.
+fn answers_below_ceiling(rule: &Rule) -> bool {
+    let denial = Denial {
+        rule: rule.name.clone(),
+        reason: Reason::OverQuota,
+        relief: Relief::BelowCeiling,
+        retry_after: Micros::ZERO,
+        violated: Vec::new(),
+    };
+    matches!(rule.strategy.apply(&denial), Action::Degrade(Reduced::Respond { .. }))
+}
+
 /// The id of the cells that count a rule's quota, or its ceiling of `ppm` millionths: 64 bits of SHA-256. Changing what
 /// the tag covers starts afresh.
 fn cell_id(name: &str, tag: u64, ppm: u64) -> u64 {
@@ -444,11 +423,13 @@ fn cell_id(name: &str, tag: u64, ppm: u64) -> u64 {
 
 /// What this proxy's own cells count, rule by rule: the quotas, or where a store elsewhere counts those, the shares that
 /// stand in for it.
-fn own_cells<'p>(policy: &'p Policy, counted: &'p [Counted]) -> impl Iterator<Item = (&'p Rule, Limit)> {
+fn own_cells<'p>(
+    policy: &Policy,
+    rules: impl Iterator<Item = (&'p Rule, &'p Counted)>,
+) -> impl Iterator<Item = (&'p Rule, Limit)> {
     let is_elsewhere = matches!(policy.store, Store::Redis(_));
-    policy.rules.iter().zip(counted).flat_map(move |(rule, counted)| {
-        let ppm = if is_elsewhere { rule.local_share_ppm } else { direct::WHOLE };
-        counted.limits().map(move |limit| (rule, direct::share(limit, ppm)))
+    rules.flat_map(move |(rule, counted)| {
+        counted.limits().map(move |limit| (rule, if is_elsewhere { direct::share(limit, rule) } else { limit }))
     })
 }
 

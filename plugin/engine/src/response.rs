@@ -62,14 +62,16 @@ fn rate_limit_headers(policy: &Policy, decision: &Decision) -> Vec<(&'static str
         headers.push((
             "ratelimit",
             list(policy, &shown, |_, verdict| {
-                format!(";r={};t={}", verdict.remaining, seconds_left(decision, verdict))
+                let left = seconds_left(decision, verdict).map(|seconds| format!(";t={seconds}"));
+                format!(";r={}{}", verdict.remaining, left.unwrap_or_default())
             }),
         ));
     }
     if legacy && let Some(rule) = policy.rules.get(tightest.rule) {
         headers.push(("x-ratelimit-limit", rule.rate().max(tightest.rate).to_string()));
         headers.push(("x-ratelimit-remaining", tightest.remaining.to_string()));
-        headers.push(("x-ratelimit-reset", seconds_left(decision, tightest).to_string()));
+        let left = seconds_left(decision, tightest);
+        headers.extend(left.map(|seconds| ("x-ratelimit-reset", seconds.to_string())));
     }
     headers
 }
@@ -88,10 +90,10 @@ fn list(
 }
 
 /// Seconds until there is more: for a limited rule what Retry-After says, else until its quota is whole again.
-fn seconds_left(decision: &Decision, verdict: &Verdict) -> u64 {
+fn seconds_left(decision: &Decision, verdict: &Verdict) -> Option<u64> {
     match &decision.denial {
         Some(denial) if verdict.limited && is_refused(decision) => retry_seconds(denial.retry_after),
-        _ => verdict.reset_after.secs_ceil(),
+        _ => Some(verdict.reset_after.secs_ceil()),
     }
 }
 
@@ -99,9 +101,9 @@ fn is_refused(decision: &Decision) -> bool {
     matches!(decision.action, Action::Respond(_))
 }
 
-/// RFC 9110 `delay-seconds`: whole, rounded up, never zero.
-fn retry_seconds(wait: Micros) -> u64 {
-    wait.secs_ceil().max(1)
+/// RFC 9110 `delay-seconds`: whole, rounded up, never zero; `None` for what no wait helps.
+fn retry_seconds(wait: Micros) -> Option<u64> {
+    (wait != Micros::FOREVER).then(|| wait.secs_ceil().max(1))
 }
 
 /// The answer that Tidegate gives itself; `None` where the request is forwarded, held or stored.
@@ -115,7 +117,8 @@ pub(crate) fn response(decision: &Decision, is_grpc: bool) -> Option<Response> {
     };
     response.headers.push(("cache-control".into(), "no-store".to_owned()));
     if let Action::Respond(Refusal { retry_after: Some(wait), .. }) = &decision.action {
-        response.headers.push(("retry-after".into(), retry_seconds(*wait).to_string()));
+        let told = retry_seconds(*wait).map(|seconds| ("retry-after".into(), seconds.to_string()));
+        response.headers.extend(told);
     }
     response.headers.extend(decision.headers.iter().map(|(name, value)| ((*name).into(), value.clone())));
     Some(response)
@@ -166,8 +169,8 @@ fn problem(status: u16, denial: &Denial) -> String {
 /// gRPC A6: `grpc-retry-pushback-ms` is a decimal int32; a negative one means: do not retry.
 fn grpc(refusal: &Refusal, denial: &Denial) -> Response {
     let pushback = match refusal.retry_after {
-        Some(wait) => i32::try_from(wait.millis_ceil().max(1)).unwrap_or(i32::MAX),
-        None => -1,
+        Some(wait) if wait != Micros::FOREVER => i32::try_from(wait.millis_ceil().max(1)).unwrap_or(i32::MAX),
+        _ => -1,
     };
     Response {
         status: 200,

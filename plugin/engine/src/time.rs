@@ -70,10 +70,10 @@ impl Micros {
         self.0.div_ceil(1_000)
     }
 
-    /// `self - other`, or zero.
+    /// `self - other`, or zero; what is forever stays so.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
+        if self.0 == Self::FOREVER.0 { self } else { Self(self.0.saturating_sub(other.0)) }
     }
 }
 

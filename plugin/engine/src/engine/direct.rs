@@ -1,13 +1,15 @@
 //! Questions that code asks by name: one rule and one key instead of a request, and what is changed about a request's
 //! question before it goes to a store. Decisions are made elsewhere, by the same code as for requests.
 
+use core::num::NonZeroU64;
+
 use super::{Claim, Engine, Limit, Part, Pending};
 use crate::acquire::{Acquire, CellReply, CellRequest};
 use crate::admin::grant::Allowance;
 use crate::algorithm::{Algorithm, Quota};
 use crate::decision::{Decision, Reservation, Verdict, decide};
 use crate::identity::{Kind, Subject};
-use crate::policy::{OnStoreError, Scope};
+use crate::policy::{OnStoreError, Rule, Scope};
 use crate::strategy::{Reason, Relief};
 use crate::time::{Micros, Timestamp};
 
@@ -62,7 +64,8 @@ impl Engine {
             return Some(Keyed::Unlimited);
         }
         let counts = !rule.shadow && !policy.admins.user_ids.iter().any(|admin| admin == key);
-        let allowance = self.lifted.granted.for_key(index, key, now).filter(|_| counts);
+        let granted = self.lifted.granted.of_identity(Some(key), None, now);
+        let allowance = granted.for_rule(index).filter(|_| counts).map(|grant| grant.allowance);
         let lifted = allowance == Some(Allowance::Unlimited);
         let enforced = counts && !lifted;
         let enlarged = match allowance {
@@ -73,7 +76,7 @@ impl Engine {
         let cell = |limit: Limit, must: bool| CellRequest {
             subject: 0,
             rule_id: limit.id,
-            group: super::group(limit.id, self.parts.groups),
+            group: super::group(limit.home, self.parts.groups),
             algorithm: limit.algorithm,
             quota: limit.quota,
             cost: cost.unwrap_or(rule.cost),
@@ -124,7 +127,7 @@ impl Engine {
             .rules
             .iter()
             .zip(&self.parts.counted)
-            .flat_map(|(rule, counted)| counted.limits().map(|limit| share(limit, rule.local_share_ppm)));
+            .flat_map(|(rule, counted)| counted.limits().map(|limit| share(limit, rule)));
         shares.map(|limit| (limit.id, limit.algorithm, limit.quota)).collect()
     }
 }
@@ -181,7 +184,7 @@ impl Pending {
         let engine = self.engine.clone();
         let says = |claim: &Claim| {
             let rule = engine.policy().rules.get(claim.rule)?;
-            Some((instead.unwrap_or(rule.on_store_error), rule.local_share_ppm))
+            Some((instead.unwrap_or(rule.on_store_error), rule))
         };
         let denies = |claim: &Claim| claim.enforced && matches!(says(claim), Some((OnStoreError::Deny, _)));
         if self.claims.iter().any(denies) {
@@ -189,8 +192,8 @@ impl Pending {
         }
         let mut kept = (Vec::new(), Vec::new());
         for (claim, mut cell) in self.claims.iter().copied().zip(self.acquire.cells.iter().copied()) {
-            let Some((OnStoreError::Local, ppm)) = says(&claim) else { continue };
-            stand_in(&mut cell, ppm);
+            let Some((OnStoreError::Local, rule)) = says(&claim) else { continue };
+            stand_in(&mut cell, rule);
             kept.0.push(claim);
             kept.1.push(cell);
         }
@@ -207,7 +210,9 @@ impl Pending {
         let policy = self.engine.policy();
         let mut cells = self.acquire.cells.clone();
         for (claim, cell) in self.claims.iter().zip(&mut cells) {
-            stand_in(cell, policy.rules.get(claim.rule).map_or(WHOLE, |rule| rule.local_share_ppm));
+            if let Some(rule) = policy.rules.get(claim.rule) {
+                stand_in(cell, rule);
+            }
             (cell.must, cell.may_wait) = (false, false);
         }
         Acquire { now: self.acquire.now, subjects: self.acquire.subjects.clone(), cells }
@@ -218,42 +223,49 @@ impl Pending {
         Reservation { acquire: self.acquire, cells }
     }
 
-    /// The decision where a store failed and `instead` stands in for what the rules say.
+    /// The decision where a store failed and `instead` stands in for what the rules say: those that deny do, and what
+    /// the others have left is not known.
     pub fn fail(self, instead: Option<OnStoreError>) -> Decision {
         let policy = self.engine.policy();
-        let verdicts = self.claims.iter().filter_map(|claim| {
-            let says = instead.unwrap_or(policy.rules.get(claim.rule)?.on_store_error);
-            Some(Verdict { limited: says == OnStoreError::Deny, ..Verdict::conforming(claim.rule, claim.enforced) })
-        });
-        decide(policy, Verdict::merge(verdicts), Reason::StoreFailed, self.is_grpc)
+        let denies = |claim: &&Claim| {
+            let says = instead.or_else(|| policy.rules.get(claim.rule).map(|rule| rule.on_store_error));
+            says == Some(OnStoreError::Deny)
+        };
+        let verdict = |claim: &Claim| Verdict { limited: true, ..Verdict::conforming(claim.rule, claim.enforced) };
+        let verdicts = Verdict::merge(self.claims.iter().filter(denies).map(verdict));
+        decide(policy, verdicts, Reason::StoreFailed, self.is_grpc)
     }
 }
 
-/// All of a quota, in millionths.
-pub(super) const WHOLE: u32 = 1_000_000;
-
 /// What the cells count that stand in for a store's.
-pub(super) fn share(limit: super::Limit, ppm: u32) -> super::Limit {
-    super::Limit { id: share_id(limit.id, ppm), quota: shared(limit.quota, ppm), ..limit }
+pub(super) fn share(limit: Limit, rule: &Rule) -> Limit {
+    let (id, quota) = (share_id(limit.id, rule.local_share_ppm), shared(limit.algorithm, limit.quota, rule));
+    Limit { id, quota, ..limit }
 }
 
-fn stand_in(cell: &mut CellRequest, ppm: u32) {
-    cell.rule_id = share_id(cell.rule_id, ppm);
-    cell.quota = shared(cell.quota, ppm);
+fn stand_in(cell: &mut CellRequest, rule: &Rule) {
+    cell.rule_id = share_id(cell.rule_id, rule.local_share_ppm);
+    cell.quota = shared(cell.algorithm, cell.quota, rule);
 }
+
+/// All of a quota, in millionths.
+const WHOLE: u32 = 1_000_000;
 
 /// Cells that count a share are other cells than those that count the whole. A whole share is the whole.
 fn share_id(id: u64, ppm: u32) -> u64 {
     if ppm == WHOLE { id } else { id.rotate_left(32) ^ u64::from(ppm) }
 }
 
-/// A share of a quota in millionths, rounded down, at least one unit.
-fn shared(quota: Quota, ppm: u32) -> Quota {
-    let part = |count: core::num::NonZeroU64| {
-        let product = u128::from(count.get()).saturating_mul(u128::from(ppm)) / 1_000_000;
-        u64::try_from(product).ok().and_then(core::num::NonZeroU64::new).unwrap_or(core::num::NonZeroU64::MIN)
+/// A rule's share of a quota, rounded down, but enough for one of its requests: a share that never admits any would
+/// refuse for ever.
+fn shared(algorithm: &dyn Algorithm, quota: Quota, rule: &Rule) -> Quota {
+    let least = NonZeroU64::new(rule.cost).unwrap_or(NonZeroU64::MIN);
+    let part = |count: NonZeroU64| {
+        let product = u128::from(count.get()).saturating_mul(u128::from(rule.local_share_ppm)) / 1_000_000;
+        u64::try_from(product).ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN)
     };
-    Quota { rate: part(quota.rate), burst: part(quota.burst), ..quota }
+    let share = Quota { rate: part(quota.rate), burst: part(quota.burst).max(least.min(quota.burst)), ..quota };
+    if algorithm.largest_cost(&share) >= rule.cost { share } else { Quota { rate: share.rate.max(least), ..share } }
 }
 
 #[cfg(test)]
@@ -393,13 +405,50 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_enough_for_one_request() {
+        for algorithm in ["token_bucket", "leaky_bucket", "fixed_window", "sliding_window"] {
+            let text = format!(
+                r#"{{"name": "r", "scope": "per_user", "rate": 10, "window_seconds": 60, "cost": 5, "local_share": 0.2,
+                    "algorithm": "{algorithm}"}}"#
+            );
+            let engine = engine(&text, "");
+            let mut memory = Memory::new(1024, [0; 16]);
+            let mut decide = |key| {
+                let asked = pending(&engine, key).after_store_error(None).unwrap();
+                decide_in(&mut memory, &engine, asked)
+            };
+            assert_eq!(decide("k").action, Action::Forward, "{algorithm}");
+            let denial = decide("k").denial.expect("the share is used up");
+            assert!(denial.retry_after <= Micros::from_secs(150), "{algorithm}: {}", denial.retry_after);
+        }
+    }
+
+    #[test]
+    fn what_can_never_conform_is_not_told_when() {
+        let engine = engine(&rule(r#", "strategy": {"type": "throttle"}"#), r#", "headers": "both""#);
+        let mut memory = Memory::new(1024, [0; 16]);
+        let mut asked = pending(&engine, "k");
+        asked.acquire.cells.iter_mut().for_each(|cell| cell.cost = 3);
+        let decision = decide_in(&mut memory, &engine, asked);
+        let names: Vec<_> = decision.response.as_ref().unwrap().headers.iter().map(|(name, _)| name.as_ref()).collect();
+        assert!(!names.contains(&"retry-after") && !names.contains(&"x-ratelimit-reset"), "{names:?}");
+        let told = &decision.headers.iter().find(|(name, _)| *name == "ratelimit").unwrap().1;
+        assert_eq!(told, r#""r";r=2"#);
+    }
+
+    #[test]
     fn a_failed_store_is_decided_over_as_the_rules_say() {
         let of = |says: &str| engine(&rule(&format!(r#", "on_store_error": "{says}", "local_share": 0.5"#)), "");
         let (local, allow, deny) = (of("local"), of("allow"), of("deny"));
         let share = pending(&local, "k").after_store_error(None).unwrap();
         assert_eq!(share.acquire().cells[0].quota.rate.get(), 1);
         assert!(local.local_shares().iter().any(|(id, ..)| *id == share.acquire().cells[0].rule_id));
-        assert_eq!(pending(&allow, "k").after_store_error(None).unwrap_err().fail(None).action, Action::Forward);
+        let allowed = pending(&allow, "k").after_store_error(None).unwrap_err().fail(None);
+        assert_eq!(
+            (allowed.action, allowed.headers),
+            (Action::Forward, Vec::new()),
+            "nothing is known of what is left"
+        );
         let denied = pending(&deny, "k").after_store_error(None).unwrap_err().fail(None);
         assert_eq!(denied.denial.unwrap().reason, Reason::StoreFailed);
         assert!(pending(&deny, "k").after_store_error(Some(OnStoreError::Local)).is_ok());
