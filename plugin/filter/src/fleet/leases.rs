@@ -2,10 +2,10 @@
 //! how much to ask for, answering without asking, and giving back. How long a lease may live, and what keeps an algorithm's
 //! promise meanwhile, is the engine's (`redis::Lease`).
 //!
-//! A key's first request asks for itself alone. Whoever comes back within a second asks for twice as much each time, up
-//! to a 64th of what is left: as a limit comes near, leases shrink to nothing, and every request asks again. One question
-//! of a key asks ahead at a time: however many come at once, a VM never holds more than that 64th. What nobody has touched
-//! for half a second goes back.
+//! A key's first request asks for itself alone. Whoever comes back within a second asks for more, twice as much after each
+//! answer, up to a 64th of what is left: as a limit comes near, leases shrink to nothing, and every request asks again. One
+//! question of a key asks ahead at a time: however many come at once, a VM never holds more than that 64th. What nobody
+//! has touched for half a second goes back.
 
 use tidegate_engine::acquire::{Acquire, CellReply, CellRequest, Outcome, Reply};
 use tidegate_engine::identity::Subject;
@@ -53,7 +53,7 @@ struct Held {
     until: Timestamp,
     /// The store's moment that they were charged for.
     at: u64,
-    /// How many requests the last lease was to serve.
+    /// How many requests the next lease is to serve.
     size: u64,
     /// Until when a question that asks ahead may be out.
     asking_until: Timestamp,
@@ -153,6 +153,7 @@ impl Leases {
                 self.held.insert(key, Box::new(Held::new(name, cell, asked)));
             }
             let Some(held) = self.held.get_mut(&key) else { continue };
+            held.size = held.size_after(asked, outcome.reply.remaining);
             held.asked = held.asked.max(asked);
             held.touched = held.touched.max(asked);
             held.remaining = outcome.reply.remaining;
@@ -160,8 +161,8 @@ impl Leases {
             held.request = *cell;
             let is_refused = !outcome.reply.charged && outcome.reply.wait != Micros::FOREVER;
             held.full_until = after(asked, if is_refused { outcome.reply.wait } else { Micros::ZERO });
-            if let Some(size) = lease.most.saturating_sub(cell.cost).checked_div(cell.cost).filter(|size| *size > 0) {
-                (held.size, held.asking_until) = (size, asked);
+            if lease.most > cell.cost {
+                held.asking_until = asked;
             }
             if outcome.leased > 0 {
                 let until = after(asked, outcome.life);
@@ -180,7 +181,7 @@ impl Leases {
     fn lets_go(&mut self, newcomer: Key) -> bool {
         // Twelve bits of a hash: any of them.
         let first = usize::try_from(newcomer.1 >> 52).unwrap_or(0);
-        let is_idle = |(_, held): &&(Key, Box<Held>)| held.units == 0 && held.size == 0;
+        let is_idle = |(_, held): &&(Key, Box<Held>)| held.units == 0 && held.size <= 1;
         let idle = self.held.iter().skip(first).take(LOOKED_AT).find(is_idle).map(|(key, _)| *key);
         idle.is_some_and(|key| self.held.remove(&key).is_some())
     }
@@ -246,6 +247,12 @@ impl Held {
         is_known.then_some(CellReply { wait, charged: pays, remaining: 0, reset_after })
     }
 
+    /// How many requests the next lease is to serve after an answer to a question of then.
+    fn size_after(&self, asked: Timestamp, remaining: u64) -> u64 {
+        let size = if asked.since(self.asked) > LIVELY { self.size / 2 } else { self.size.saturating_mul(2).max(1) };
+        size.min(remaining / SHARE)
+    }
+
     /// How many units to ask for ahead: none while another question does, or while another of the request's cells is what
     /// must be asked for.
     fn wanted(&mut self, cell: &CellRequest, now: Timestamp, answered_by: Timestamp) -> u64 {
@@ -256,7 +263,7 @@ impl Held {
         if self.asking_until > now || (self.units >= cell.cost && self.is_live(now)) {
             return 0;
         }
-        let size = if now.since(self.asked) > LIVELY { self.size / 2 } else { self.size.saturating_mul(2).max(1) };
+        let size = if now.since(self.asked) > LIVELY { self.size / 2 } else { self.size };
         // A request without cost is never leased.
         let ahead = (self.remaining / SHARE).checked_div(cell.cost).unwrap_or(0).min(size).saturating_mul(cell.cost);
         if ahead > 0 {

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::http::Gateway;
-use crate::outage::{modes, through};
+use crate::outage::{modes, modes_over, through};
 use crate::process::wait_for;
 use crate::proxies::Fleet;
 use crate::servers::{Cluster, Redis, Trio, text};
@@ -37,6 +38,25 @@ fn a_redis_that_is_killed_and_one_that_hangs() {
     let failed = log.iter().filter(|entry| entry["store"] == "failed").count();
     let answered = log.iter().filter(|entry| entry["store"].is_null()).count();
     assert!(failed > 100 && answered > 100, "{failed} failed, {answered} answered");
+}
+
+#[test]
+fn a_redis_that_hangs_holds_nobody_longer_than_20_ms_by_default_and_10() {
+    if !skip::has("fleet, hung Redis by default", &["redis-server"]) {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let gateway = Gateway::start(&redis.url(), &[]);
+    let mut policy = modes_over(json!({}));
+    policy["store"].as_object_mut().unwrap().remove("timeout_ms");
+    let Some(mut fleet) = Fleet::start("fleet, hung Redis by default", 2, &gateway.address, &policy) else { return };
+    let signal = |signal| redis.process.signal(signal);
+    through(&fleet, Duration::from_secs(4), || signal(Signal::STOP), || signal(Signal::CONT)).check_times(
+        "SIGSTOP Redis, 20 ms",
+        Duration::from_millis(20),
+        None,
+    );
+    fleet.assert_nothing_died();
 }
 
 #[test]
