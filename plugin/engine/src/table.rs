@@ -163,18 +163,17 @@ impl Bucket {
         rule: impl Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
     ) -> Option<GivenUp> {
         let mut given_up = GivenUp::default();
-        if self.put(fingerprint, rule_id, cell) {
-            return Some(given_up);
+        for only_musts_stay in [false, true] {
+            if self.put(fingerprint, rule_id, cell) {
+                return Some(given_up);
+            }
+            if only_musts_stay && asked((fingerprint, rule_id)) != Some(true) {
+                given_up.add(GivenUp { idle: 0, limiting: 1 });
+                return Some(given_up);
+            }
+            let stays = |entry| asked(entry).is_some_and(|must| must || !only_musts_stay);
+            given_up.add(self.make_room(&stays, now, &rule));
         }
-        given_up.add(self.make_room(|entry| asked(entry).is_some(), now, &rule));
-        if self.put(fingerprint, rule_id, cell) {
-            return Some(given_up);
-        }
-        if asked((fingerprint, rule_id)) != Some(true) {
-            given_up.add(GivenUp { idle: 0, limiting: 1 });
-            return Some(given_up);
-        }
-        given_up.add(self.make_room(|entry| asked(entry) == Some(true), now, &rule));
         self.put(fingerprint, rule_id, cell).then_some(given_up)
     }
 
@@ -195,9 +194,9 @@ impl Bucket {
     /// Makes room for one more cell, if any does not stay.
     fn make_room<'r>(
         &mut self,
-        stays: impl Fn((u64, u64)) -> bool,
+        stays: &dyn Fn((u64, u64)) -> bool,
         now: Timestamp,
-        rule: &impl Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
+        rule: &dyn Fn(u64) -> Option<(&'static dyn Algorithm, &'r Quota)>,
     ) -> GivenUp {
         let mut given_up = GivenUp::default();
         let stays = |entry: &Entry| stays((entry.fingerprint, entry.rule_id));

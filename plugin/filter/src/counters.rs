@@ -94,12 +94,12 @@ impl Counters {
 
     /// Defines another metric of this instance.
     pub(crate) fn metric(&self, kind: MetricKind, parts: &str) -> Metric {
-        define_metric(kind, &self.name(parts))
+        metric(kind, &self.namespace, parts)
     }
 
     /// What a metric of this instance is called in the host.
     pub(crate) fn name(&self, parts: &str) -> String {
-        ["tidegate.", &self.namespace, ".", parts].concat()
+        name(&self.namespace, parts)
     }
 
     fn of_rule(&self, rule: &str) -> RuleCounters {
@@ -220,7 +220,11 @@ impl Counters {
 }
 
 fn metric(kind: MetricKind, namespace: &str, parts: &str) -> Metric {
-    define_metric(kind, &["tidegate.", namespace, ".", parts].concat())
+    define_metric(kind, &name(namespace, parts))
+}
+
+fn name(namespace: &str, parts: &str) -> String {
+    ["tidegate.", namespace, ".", parts].concat()
 }
 
 /// The namespace that an instance's metrics are under: the policy's, where no other instance has it. Gauges decide how much

@@ -6,7 +6,6 @@
 
 use core::cell::{Cell, RefCell};
 
-use tidegate_engine::sorted::Sorted;
 use tidegate_engine::{Micros, Timestamp};
 
 use crate::counters::Counters;
@@ -33,9 +32,9 @@ pub(crate) struct Held {
     until: Cell<Timestamp>,
     /// When the seats are looked over.
     look_at: Cell<Option<Timestamp>>,
-    /// The gauges of the seats that there are. Those that were there when this VM was configured are defined then: an
-    /// update of the plugin's code would begin a new one at zero.
-    gauges: RefCell<Sorted<u8, Metric>>,
+    /// The gauges of the seats that there are, from the first on. Those that were there when this VM was configured are
+    /// defined then: an update of the plugin's code would begin a new one at zero.
+    gauges: RefCell<Vec<Metric>>,
     /// What the gauges' names begin with.
     by_vm: String,
 }
@@ -172,12 +171,13 @@ impl Held {
 
     fn gauge(&self, number: u8) -> Metric {
         let mut gauges = self.gauges.borrow_mut();
-        if let Some(gauge) = gauges.get(&number) {
-            return *gauge;
+        loop {
+            if let Some(gauge) = gauges.get(usize::from(number)) {
+                return *gauge;
+            }
+            let next = gauges.len().to_string();
+            gauges.push(define_metric(MetricKind::Gauge, &[self.by_vm.as_str(), &next].concat()));
         }
-        let gauge = define_metric(MetricKind::Gauge, &[&self.by_vm, number.to_string().as_str()].concat());
-        gauges.insert(number, gauge);
-        gauge
     }
 
     /// A seat as it is now, a free one where there is none yet; `None` where the host does not say.

@@ -18,7 +18,8 @@ pub(crate) type Key = (u64, u64);
 pub(crate) struct WaitingRoom {
     held: Sorted<Seat, Held>,
     by_key: Sorted<Key, u32>,
-    by_limit: Sorted<u64, u32>,
+    /// Of all clients together, see [`everybody`].
+    by_limit: Sorted<Key, u32>,
     seats_taken: u64,
 }
 
@@ -39,14 +40,14 @@ impl WaitingRoom {
     /// Whether one more request may wait for `key`.
     pub(crate) fn has_room(&self, key: Key, room: Room) -> bool {
         let taken = |count: Option<&u32>| count.copied().unwrap_or(0);
-        taken(self.by_limit.get(&key.0)) < room.waiting && taken(self.by_key.get(&key)) < room.waiting_per_key
+        taken(self.by_limit.get(&everybody(key))) < room.waiting && taken(self.by_key.get(&key)) < room.waiting_per_key
     }
 
     /// Takes in a request that waits for `keys` until `due`.
     pub(crate) fn enter(&mut self, exchange: u32, keys: Vec<Key>, due: Timestamp) -> Seat {
         for key in &keys {
             count_one(&mut self.by_key, *key);
-            count_one(&mut self.by_limit, key.0);
+            count_one(&mut self.by_limit, everybody(*key));
         }
         self.seats_taken = self.seats_taken.wrapping_add(1);
         let seat = Seat { due, order: self.seats_taken };
@@ -59,7 +60,7 @@ impl WaitingRoom {
         let Some(held) = self.held.remove(&seat) else { return false };
         for key in &held.keys {
             uncount_one(&mut self.by_key, key);
-            uncount_one(&mut self.by_limit, &key.0);
+            uncount_one(&mut self.by_limit, &everybody(*key));
         }
         true
     }
@@ -87,7 +88,12 @@ impl WaitingRoom {
     }
 }
 
-fn count_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
+/// What all clients' cells of one rule are known by.
+fn everybody((limit, _): Key) -> Key {
+    (limit, 0)
+}
+
+fn count_one(counts: &mut Sorted<Key, u32>, key: Key) {
     match counts.get_mut(&key) {
         Some(count) => *count = count.saturating_add(1),
         None => counts.insert(key, 1),
@@ -95,7 +101,7 @@ fn count_one<K: Ord>(counts: &mut Sorted<K, u32>, key: K) {
 }
 
 /// Forgets a key with its last request, so that the counts are never more than the requests.
-fn uncount_one<K: Ord>(counts: &mut Sorted<K, u32>, key: &K) {
+fn uncount_one(counts: &mut Sorted<Key, u32>, key: &Key) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {

@@ -16,12 +16,8 @@ pub(super) fn remove_reserved(engine: &Engine, map: Map, lines: &[Header<'_>]) {
 /// Adds headers without making the upstream's own looser: list fields grow by our members; of the `X-RateLimit-*`
 /// triple, which holds one limit, the one with less remaining stays, and of two with the same, the one that lasts longer.
 pub(super) fn add_to_response(added: &[(&'static str, String)]) {
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    let ours = |wanted| added.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| number(value));
-    let theirs = |name| {
-        let value = host::header(Map::ResponseHeaders, name).ok()?;
-        core::str::from_utf8(&value).ok().and_then(number)
-    };
+    let ours = |wanted| added.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| number(value.as_bytes()));
+    let theirs = |name| host::header(Map::ResponseHeaders, name).ok().and_then(|value| number(&value));
     let (left, reset) = ("x-ratelimit-remaining", "x-ratelimit-reset");
     let keep_upstream = ours(left).is_some_and(|own| match theirs(left) {
         Some(known) if known == own => theirs(reset) > ours(reset),
@@ -34,6 +30,11 @@ pub(super) fn add_to_response(added: &[(&'static str, String)]) {
             host::replace_header(Map::ResponseHeaders, name, value);
         }
     }
+}
+
+#[inline(never)]
+fn number(value: &[u8]) -> Option<u64> {
+    core::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// Makes a response that the host has put into gRPC's form an HTTP response again. Any other stays as it is.
