@@ -290,7 +290,7 @@ fn clients_that_never_come_back_do_not_keep_others_from_leases() {
 fn a_policy_that_follows_spends_what_the_one_before_holds() {
     let rules = |more: &str| [rule("r", "per_user", 1_000, 60, &format!(r#", "algorithm": "fixed_window"{more}"#))];
     let pushed = |store: &str| {
-        let Some(at) = proxy(LEASE, &rules("")) else { return None };
+        let at = proxy(LEASE, &rules(""))?;
         grants(&at, 999, 0);
         grants(&at, 990, 20_000_000);
         free_then_one(&at);
