@@ -6,13 +6,17 @@ mod letter;
 use super::json::Node;
 use super::mistake::{entry, member};
 use super::shape::FOR_EDITORS;
-use super::{Anonymous, Policy, Rule, Scope, Store, Warning};
+use super::{Anonymous, Policy, Protocol, Rule, Scope, Store, Warning};
 use crate::sorted::Sorted;
 use crate::time::Micros;
 use cover::{covers, shadowed};
 
 /// Counters for longer windows are likely to be lost in a restart before the window ends.
 const LONG_WINDOW: Micros = Micros::from_secs(3600);
+
+/// The longest body that a gateway takes unless it is told otherwise, and what a job has beside its own: headers and terms.
+const GATEWAYS_BODY: usize = 1_048_576;
+const BESIDE_THE_BODY: usize = 65_536;
 
 /// All warnings about a policy. `document` is the text it was built from, with the defaults filled in.
 pub(super) fn warnings(policy: &Policy, document: &Node) -> Vec<Warning> {
@@ -33,6 +37,9 @@ pub(super) fn warnings(policy: &Policy, document: &Node) -> Vec<Warning> {
         }
         let strategy = node.get("strategy").or_else(|| document.get("defaults")?.get("strategy"));
         if let Some(text) = strategy.and_then(|strategy| about_throttle(rule, strategy)) {
+            found.add(member_or(node, &pointer, "strategy"), text);
+        }
+        if FOR_EDITORS && let Some(text) = about_queue(rule, &policy.store) {
             found.add(member_or(node, &pointer, "strategy"), text);
         }
         match seen.get(&fingerprint(rule, node)) {
@@ -164,6 +171,20 @@ fn about_throttle(rule: &Rule, strategy: &Node) -> Option<String> {
         "a fixed window admits nothing more before it ends, so that a delay shorter than the window helps only near \
          its end; write token_bucket, or a max_delay_ms of at least the window"
             .to_owned()
+    })
+}
+
+/// A job, and its result, go to the store in one call, in which each three bytes are four.
+fn about_queue(rule: &Rule, store: &Store) -> Option<String> {
+    let queue = rule.strategy.queue()?;
+    let longest = queue.max_body_bytes.max(queue.max_result_bytes);
+    let needed = longest.div_ceil(3).saturating_mul(4).saturating_add(BESIDE_THE_BODY);
+    let asks_a_gateway = matches!(store, Store::Redis(redis) if redis.protocol == Protocol::Upstash);
+    (asks_a_gateway && needed > GATEWAYS_BODY).then(|| {
+        format!(
+            "a job or result of {longest} bytes is a call of up to {needed}, and the gateway takes {GATEWAYS_BODY} unless it is \
+             told otherwise; start it with --max-body-bytes {needed}, or write less for max_body_bytes and max_result_bytes"
+        )
     })
 }
 

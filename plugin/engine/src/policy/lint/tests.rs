@@ -134,6 +134,25 @@ fn replacing_in_vain_and_always() {
 }
 
 #[test]
+fn a_job_that_is_more_than_the_gateway_takes() {
+    let queue = |sizes: &str| {
+        let strategy = format!(r#", "strategy": {{"type": "queue", "cluster": "c", "authority": "a"{sizes}}}"#);
+        [rule("a", "per_ip", &strategy)]
+    };
+    let store = |protocol: &str| {
+        format!(r#""store": {{"type": "redis", "cluster": "r", "authority": "g", "protocol": "{protocol}"}},"#)
+    };
+    for member in ["max_body_bytes", "max_result_bytes"] {
+        let large = queue(&format!(r#", "{member}": 1048576"#));
+        draws(&large, &store("upstash"), &["/rules/0/strategy: --max-body-bytes 1463640"]);
+        draws(&large, &store("webdis"), &[]);
+        draws(&large, "", &[]);
+        draws(&queue(&format!(r#", "{member}": 737280"#)), &store("upstash"), &[]);
+    }
+    draws(&queue(""), &store("upstash"), &[]);
+}
+
+#[test]
 fn a_throttle_that_waits_less_than_a_fixed_window() {
     let text = format!("{{\"version\": 1, \"rules\": [{}]}}", rule("a", "global", r#", "algorithm": "fixed_window""#));
     let policy = Policy::parse(text.as_bytes(), &Catalogue::builtin()).unwrap();
