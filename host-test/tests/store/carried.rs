@@ -2,9 +2,9 @@
 //! becomes of a job whose VM, or whose word, is lost.
 
 use serde_json::{Value, json};
-use tidegate_host_test::{Answer, Cluster, Response, Thread};
+use tidegate_host_test::{Answer, Cluster, Request, Response, Thread};
 
-use crate::jobs::{ok, queueing, result};
+use crate::jobs::{PAGES, ok, queueing, result};
 use crate::played::{MS, answer, asked, error};
 
 /// Status 200, `text/plain` and `done`, as an answer is kept; and no answer at all.
@@ -170,6 +170,78 @@ fn as_long_as_there_is_more_it_claims_on() {
     // Nothing came of what was said to be more: it waits for its turn.
     at.host.answer(&claim, result(&json!([1, 0])));
     assert_eq!((at.steps("claim").len(), at.count("waiting")), (0, 0));
+    at.sound();
+}
+
+#[test]
+fn what_its_line_keeps_back_is_claimed_when_the_store_says() {
+    let Some(at) = queueing(1, "") else { return };
+    let job = at.stores(0);
+    let mut claim = at.claim_of(0, 3_000);
+    for _ in 0..3 {
+        at.host.answer(&claim, result(&json!([41, 1, "r", 1, 0, job.0, 1, job.1])));
+        at.passes(39);
+        assert!(at.steps("claim").iter().all(|call| call.thread != Thread::Worker(0)));
+        claim = at.claim_of(0, 4);
+    }
+    // Also where nothing came but others were put off, and never in circles.
+    at.host.answer(&claim, result(&json!([2, 0])));
+    assert!(at.steps("claim").is_empty());
+    claim = at.claim_of(0, 4);
+    // For what is further off than a second any VM comes in its turn.
+    at.host.answer(&claim, result(&json!([1_001, 0])));
+    for ms in 0..3_000 {
+        let own = at.steps("claim").into_iter().find(|call| call.thread == Thread::Worker(0));
+        assert!(own.is_none() || ms % 1_000 != 2, "it has no claim of its own");
+        at.passes(1);
+    }
+    at.sound();
+}
+
+#[test]
+fn a_result_that_the_store_refuses_is_told_of_without_its_body() {
+    let Some(at) = queueing(1, "") else { return };
+    let too_large = json!({"error": "ERR the body is larger than this gateway takes"}).to_string();
+    let refusals =
+        [answer(413, too_large), answer(413, "<html>"), answer(413, ""), error("ERR max request size exceeded")];
+    for (ended, said) in (1..).zip(refusals) {
+        let sent = at.claims(0, &at.stores(0), 1);
+        at.host.answer(&sent, ok());
+        let first = asked(&at.step("end")).lines;
+        at.host.answer(&at.step("end"), said.clone());
+        let second = asked(&at.step("end")).lines;
+        assert_eq!((&second[..3], second[3] != KEPT), (&first[..3], true), "{said:?}");
+        // It is this that is told again, as anything is.
+        at.host.answer(&at.step("end"), said);
+        at.passes(1_001);
+        assert_eq!(asked(&at.step("end")).lines, second);
+        at.told("end", &json!([1]));
+        assert_eq!((at.count("ended_total"), at.count("failed_total"), at.out()), (ended, 0, Vec::new()));
+        // Its page says so.
+        let page = at.host.request(0, &at.id, Request::get(&format!("{PAGES}{}", second[0])));
+        at.told("look", &json!([3, "r", 1, 0, second[3]]));
+        let page: Value = serde_json::from_slice(&page.response().unwrap().body).unwrap();
+        let response = &page["response"];
+        assert_eq!((&page["status"], &response["status"]), (&json!("done"), &json!(200)));
+        assert_eq!(response["content_type"], "application/problem+json");
+        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["detail"], "The result is too large for the store to keep.");
+    }
+    // The last failure's answer too; and other refusals say nothing of what was sent.
+    let sent = at.claims(0, &at.stores(0), 3);
+    at.host.answer(&sent, Answer::Response(Response::new(500).body("no")));
+    let first = asked(&at.step("end")).lines;
+    let slow = answer(408, json!({"error": "ERR the body did not arrive in time"}).to_string());
+    for said in [401, 403, 408, 429, 503].map(|status| answer(status, "")).into_iter().chain([slow]) {
+        at.host.answer(&at.step("end"), said);
+        assert_eq!(at.out(), Vec::<String>::new());
+        at.passes(1_001);
+        assert_eq!(asked(&at.step("end")).lines, first);
+    }
+    at.host.answer(&at.step("end"), answer(413, ""));
+    assert_eq!(asked(&at.step("end")).lines[2], "failed");
+    at.told("end", &json!([1]));
+    assert_eq!((at.count("failed_total"), at.out()), (1, Vec::new()));
     at.sound();
 }
 

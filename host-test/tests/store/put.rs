@@ -26,9 +26,12 @@ fn only_what_is_stored_is_answered_202() {
     assert_eq!(words.keys, ["tg1:{default:q}:"]);
     let [ticket, rule, numbers @ .., request] = words.lines.as_slice() else { panic!("{:?}", words.lines) };
     assert!(ticket.len() == 32 && request.len() > 200);
-    // Its room, delay, how long a claim holds, tries, wait, how long it is kept, and its result.
+    // Its room, delay, how long a claim holds, tries, wait, how long it is kept, and its result; its line and that one's gap.
     let week = 604_800_000_u64;
     let kept = (2_000 + 600_000 + 60_000 + week).to_string();
+    let [numbers @ .., line, gap] = numbers else { panic!("{numbers:?}") };
+    assert!(line.len() == 48 && line.bytes().all(|digit| digit.is_ascii_hexdigit()), "{line}");
+    assert_eq!(gap, "60000");
     assert_eq!(
         (rule.as_str(), numbers),
         ("r", ["10", "2000", "10000", "3", "600000", &kept, "60000"].map(str::to_owned).as_slice())
@@ -195,6 +198,34 @@ fn a_ticket_is_told_of_as_the_store_says() {
     for none in ["0123", &"A".repeat(32), &format!("{ticket}-7"), &format!("{ticket}0"), ""] {
         assert_eq!((page(&at, none).status(), at.out()), (404, Vec::new()), "{none}");
     }
+    at.sound();
+}
+
+#[test]
+fn so_many_tickets_are_looked_up_at_once_and_no_more() {
+    let Some(at) = queueing(2, "") else { return };
+    let ticket = "0".repeat(32);
+    let ask = || page(&at, &ticket);
+    let mut waiting: Vec<Stream> = (0..64).map(|_| ask()).collect();
+    assert_eq!(at.steps("look").len(), 64);
+    let refused = ask();
+    assert_eq!((refused.status(), at.steps("look").len()), (503, 64));
+    let response = refused.response().unwrap();
+    assert_eq!(response.headers.text("retry-after").as_deref(), Some("1"));
+    assert_eq!(body(&refused)["detail"], "The store does not answer, or too many tickets are looked up at once.");
+    // What the other worker looks up is its own.
+    let other = at.host.request(1, &at.id, Request::get(&format!("{PAGES}{ticket}")));
+    assert_eq!((other.outcome(), at.steps("look").len()), (Outcome::Paused, 65));
+    // A client that leaves makes no room before the store has answered.
+    waiting.remove(0).disconnect();
+    assert_eq!(ask().status(), 503);
+    for said in [result(&json!([0])), Answer::Reset] {
+        let calls = at.steps("look");
+        at.host.answer(&calls[0], said);
+        assert_eq!((ask().outcome(), ask().status()), (Outcome::Paused, 503));
+    }
+    // The counters are asked all the same.
+    at.puts(0);
     at.sound();
 }
 

@@ -13,9 +13,13 @@ const LONGEST: usize = 1 << 21;
 /// Reads an answer: its HTTP status and its body.
 ///
 /// # Errors
-/// Why there is none. Half an answer, text behind the end, more than two MiB: all are [`Failure::Garbage`].
+/// Why there is none. Half an answer, text behind the end, more than two MiB: all are [`Failure::Garbage`]. What is said of a
+/// call that came too slowly or is too long (408, 413) is its status, whatever the text.
 pub fn read(status: u32, body: &[u8]) -> Result<Vec<Node>, Failure> {
     let garbage = garbage(status);
+    if matches!(status, 408 | 413) {
+        return Err(garbage);
+    }
     let answer = if body.len() > LONGEST { None } else { parse(body).ok() };
     let Some(Node::Object(mut members)) = answer else { return Err(garbage) };
     let (Some((name, value)), true) = (members.pop(), members.is_empty()) else { return Err(garbage) };
@@ -66,6 +70,8 @@ mod tests {
             (401, r#"{"error":"Unauthorized"}"#, Failure::Refused("NOAUTH")),
             (504, r#"{"error":"TIMEOUT no answer"}"#, Failure::Refused("TIMEOUT")),
             (503, "", Failure::Status(503)),
+            (413, r#"{"error":"ERR the body is larger than this gateway takes"}"#, Failure::Status(413)),
+            (408, r#"{"error":"ERR the body did not arrive in time"}"#, Failure::Status(408)),
             (403, "<html>", Failure::Status(403)),
             (500, r#"{"result":[1]}"#, Failure::Status(500)),
         ] {

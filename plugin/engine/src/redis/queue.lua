@@ -4,8 +4,11 @@
 --   due:<rule>     sorted set: the jobs of a rule that have not ended, by the moment from which one may be claimed.
 --   rules          set: the rules that have such jobs.
 --   job:<ticket>   hash: r rule, d the request, n tries, m tries at most, t how long a claim holds, u when it is given up,
---                  k how long it is kept, l how long its result is; c who holds it; s how it ended, a the answer.
+--                  k how long it is kept, l how long its result is; o the moment that it had reserved, i its line,
+--                  g the window that spaces it; c who holds it; s how it ended, a the answer.
 --   claim:<holder> set: what one claim took, so that a claim whose answer was lost can be asked for again.
+--   lag:<line>     string, `lag last`: how far the jobs that one counter spaces run behind the moments that they had
+--                  reserved, and the last of these moments that was seen. Only while they do.
 --   dead           sorted set: the jobs whose last try failed, by when it did. They keep their requests.
 -- ARGV[1]  the step; what else it takes, and what it answers, stands with each.
 
@@ -16,12 +19,26 @@ local dead, rules = base .. 'dead', base .. 'rules'
 -- Dead letters that are kept, and for how long.
 local MOST, WEEK = 1000, 604800000
 
+-- A job that is later than this was kept back: its line goes on from there as it was reserved, not all at once.
+local LATE = 1500
+
 local function job(id) return base .. 'job:' .. id end
 local function line(rule) return base .. 'due:' .. rule end
 
 -- Never shortens.
 local function keep(key, ms)
   if call('PTTL', key) - ms < 0 then call('PEXPIRE', key, ms) end
+end
+
+-- From when the job of a line may be tried that had reserved `own`: behind the one before it by what was reserved between
+-- them, or by the gap where that is less, since a limit asks for no pause beyond its window. Never before `least`.
+local function slot(name, own, gap, least)
+  local key = base .. 'lag:' .. name
+  local lag, last = string.match(call('GET', key) or '', '(%d+) (%d+)')
+  lag, last = lag or 0, last or own
+  lag = math.max(math.min(lag, last + lag + gap - own), least - own, 0)
+  if lag > 0 then call('SET', key, lag .. ' ' .. math.max(last, own), 'PX', lag + gap + LATE) end
+  return own + lag
 end
 
 -- ZREM comes first wherever a job leaves its line: a full Redis lets a script write on that has freed something.
@@ -48,7 +65,7 @@ local function finish(id, rule, state, answer, life)
   end
 end
 
--- put TICKET RULE most delay t m wait k l d: {1 if it is stored now, jobs of the rule}
+-- put TICKET RULE most delay t m wait k l i g d: {1 if it is stored now, jobs of the rule}
 if step == 'put' then
   local rule, key = ARGV[3], job(ticket)
   local set = line(rule)
@@ -58,7 +75,7 @@ if step == 'put' then
     call('SISMEMBER', rules, rule)
     local due = now + 1 + ARGV[5]
     call('HSET', key, 'r', rule, 'n', 0, 't', ARGV[6], 'm', ARGV[7], 'u', due + ARGV[8], 'k', ARGV[9], 'l', ARGV[10],
-      'd', ARGV[11])
+      'o', due, 'i', ARGV[11], 'g', ARGV[12], 'd', ARGV[13])
     call('ZADD', set, due, ticket)
     call('SADD', rules, rule)
     count = count + 1
@@ -67,8 +84,8 @@ if step == 'put' then
   return { 1, count }
 end
 
--- claim HOLDER most bytes: {1 if more are due, rules, for each its name, its jobs and how many of them failed just now;
--- for each job claimed its ticket, which try this is, and the request}
+-- claim HOLDER most bytes: {0, or 1 and in how many ms there is more to claim, rules, for each its name, its jobs and how
+-- many of them failed just now; for each job claimed its ticket, which try this is, and the request}
 if step == 'claim' then
   local left, room, holds = ARGV[3] + 0, ARGV[4] + 0, base .. 'claim:' .. ticket
   local held, names, jobs = call('SMEMBERS', holds), call('SMEMBERS', rules), {}
@@ -83,29 +100,46 @@ if step == 'claim' then
   end
   for i = 1, #names do
     -- Another rule first each time, and to each its share.
-    local rule, failed = names[(i + now) % #names + 1], 0
+    local rule, failed, lags = names[(i + now) % #names + 1], 0, 0
     local set, share = line(rule), math.max(1, math.floor(left / (#names - i + 1)))
     if #held > 0 or left < 1 then share = 0 end
-    for _, id in ipairs(call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, share)) do
+    local due = call('ZRANGEBYSCORE', set, '-inf', now, 'WITHSCORES', 'LIMIT', 0, share)
+    for j = 1, #due, 2 do
+      local id = due[j]
       local key = job(id)
-      local of = call('HMGET', key, 'r', 't', 'n', 'd', 'm', 'k')
+      local of = call('HMGET', key, 'r', 't', 'n', 'd', 'm', 'k', 'o', 'i', 'g')
       if not of[4] then
         call('ZREM', set, id)
       elseif of[3] - of[5] >= 0 then
         finish(id, rule, 'failed', '')
         failed = failed + 1
       elseif #jobs == 0 or #of[4] <= room then
-        room, left = room - #of[4], left - 1
         call('ZREM', set, id)
-        call('HSET', key, 'c', ticket)
-        call('SADD', holds, id)
-        call('PEXPIRE', holds, 60000)
+        -- What is tried again comes on top: it had its moment.
+        local own, at = of[7], 0
+        if own and of[3] == '0' then
+          at = slot(of[8], own, of[9], now - due[j + 1] > LATE and now or 0)
+          if at - own > 0 then lags = 1 end
+        end
+        if at > now then
+          call('ZADD', set, at, id)
+        else
+          room, left = room - #of[4], left - 1
+          call('HSET', key, 'c', ticket)
+          call('SADD', holds, id)
+          call('PEXPIRE', holds, 60000)
+          hand(id, rule, of[2], call('HINCRBY', key, 'n', 1), of[4])
+        end
         keep(key, of[6] + 0)
         keep(set, of[6] + 0)
-        hand(id, rule, of[2], call('HINCRBY', key, 'n', 1), of[4])
       end
     end
-    if call('ZCOUNT', set, '-inf', now) > 0 then answer[1] = 1 end
+    -- Whoever puts a job comes when that is due, but nobody for one that its line has kept back.
+    local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]
+    if first and (lags > 0 or first - now <= 0) then
+      local wait = 1 + math.max(first - now, lags)
+      answer[1] = answer[1] > 0 and math.min(answer[1], wait) or wait
+    end
     local count = call('ZCARD', set)
     if count == 0 then call('SREM', rules, rule) else keep(rules, call('PTTL', set)) end
     for _, each in ipairs({ rule, count, failed }) do answer[#answer + 1] = each end

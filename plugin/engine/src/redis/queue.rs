@@ -4,7 +4,9 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::call::Call;
+use super::push_hex;
 use super::script::QUEUE;
+use crate::decision::Reservation;
 use crate::policy::Node;
 use crate::strategy;
 use crate::time::Micros;
@@ -22,11 +24,20 @@ pub struct Jobs {
     base: String,
 }
 
+/// What spaces the moments that jobs reserve: those of one line keep their distances also when they come late.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The counter's rule and identity, in hexadecimal digits.
+    pub name: String,
+    /// The counter's window: its limit asks for no longer pause between two jobs.
+    pub gap: Micros,
+}
+
 /// What a claim brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// More jobs are due.
-    pub more: bool,
+    /// How long until there is more to claim, where somebody must come for it.
+    pub next: Option<Micros>,
     /// The rules that have jobs: the name, how many have not ended, and how many this claim found to have failed, since
     /// their last try never came back.
     pub rules: Vec<(String, u64, u64)>,
@@ -62,18 +73,34 @@ pub enum State {
     Failed,
 }
 
+impl Line {
+    /// The line of a request that has reserved these cells: that of the one it waits for longest.
+    pub fn of(reservation: &Reservation) -> Self {
+        let acquire = &reservation.acquire;
+        let charged = acquire.cells.iter().zip(&reservation.cells).filter(|(_, reply)| reply.charged);
+        let Some((cell, _)) = charged.max_by_key(|(_, reply)| reply.wait) else { return Self::default() };
+        let mut name = String::new();
+        push_hex(&mut name, &cell.rule_id.to_be_bytes());
+        if let Some(subject) = acquire.subjects.get(cell.subject) {
+            push_hex(&mut name, &subject.digest());
+        }
+        Self { name, gap: cell.quota.window }
+    }
+}
+
 impl Jobs {
     /// The queue of a namespace.
     pub fn of(namespace: &str) -> Self {
         Self { base: ["tg1:{", namespace, ":q}:"].concat() }
     }
 
-    /// Stores a job, once for each ticket: a call that is repeated stores no second one. `claim` is how long a claim holds.
+    /// Stores a job that is due after a delay, once for each ticket: a call that is repeated stores no second one. `claim` is
+    /// how long a claim holds.
     pub fn put(
         &self,
         ticket: &str,
         (rule, queue): (&str, &strategy::Queue),
-        delay: Micros,
+        (line, delay): (&Line, Micros),
         claim: Micros,
         request: &[u8],
     ) -> Call {
@@ -91,6 +118,7 @@ impl Jobs {
         ];
         let mut call = self.step(&["put", ticket, rule]);
         call.arguments.extend(numbers.map(|number| number.to_string()));
+        call.arguments.extend([line.name.clone(), line.gap.millis_ceil().to_string()]);
         call.arguments.push(Base64UrlUnpadded::encode_string(request));
         call
     }
@@ -145,7 +173,7 @@ pub fn settled(entries: &[Node]) -> Option<u64> {
 
 /// What a claim brought; `None` for no answer of the script, such as more than it was asked for.
 pub fn claimed(entries: &[Node]) -> Option<Claimed> {
-    let [more, count, rest @ ..] = entries else { return None };
+    let [next, count, rest @ ..] = entries else { return None };
     let length = usize::try_from(count.whole()?).ok()?.checked_mul(3)?;
     let (rules, jobs) = rest.split_at_checked(length)?;
     let (rules, _) = rules.as_chunks::<3>();
@@ -161,7 +189,7 @@ pub fn claimed(entries: &[Node]) -> Option<Claimed> {
         Some((ticket.text()?.to_owned(), u32::try_from(attempts.whole()?).ok()?, bytes(request)?))
     };
     Some(Claimed {
-        more: more.whole().filter(|more| *more <= 1)? > 0,
+        next: next.whole()?.checked_sub(1).map(Micros::from_millis),
         rules: rules.iter().map(rule).collect::<Option<_>>()?,
         jobs: jobs.iter().map(job).collect::<Option<_>>()?,
     })
@@ -194,7 +222,13 @@ fn bytes(node: &Node) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use core::num::NonZeroU64;
+
     use super::*;
+    use crate::Timestamp;
+    use crate::acquire::{Acquire, CellReply, CellRequest};
+    use crate::algorithm::{Quota, TOKEN_BUCKET};
+    use crate::identity::Subject;
     use crate::policy::Protocol;
     use crate::redis::{Form, read};
 
@@ -224,18 +258,55 @@ mod tests {
     fn a_put_carries_the_terms_and_its_bytes_in_letters() {
         let jobs = Jobs::of("n");
         let every_byte: Vec<u8> = (0..=255).collect();
-        let call = jobs.put("t", ("r", &settings()), Micros(1_001), Micros::from_secs(10), &every_byte);
+        let line = Line { name: "l".to_owned(), gap: Micros(6_001) };
+        let call = jobs.put("t", ("r", &settings()), (&line, Micros(1_001)), Micros::from_secs(10), &every_byte);
         assert_eq!(call.keys, ["tg1:{n:q}:"]);
         let words: Vec<&str> = call.arguments.iter().map(String::as_str).collect();
         assert_eq!(words[..10], ["put", "t", "r", "7", "2", "10000", "3", "60000", "604890002", "30000"]);
+        assert_eq!(words[10..12], ["l", "7"]);
         // Neither protocol must escape any of it.
-        assert!(words[10].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        assert!(words[12].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
         for protocol in [Protocol::Upstash, Protocol::Webdis] {
-            assert!(call.body(protocol, Form::Hash).contains(words[10]));
+            assert!(call.body(protocol, Form::Hash).contains(words[12]));
         }
-        let told = entries(&format!("[1,1,\"r\",2,1,\"t\",3,\"{}\"]", words[10]));
+        let told = entries(&format!("[21,1,\"r\",2,1,\"t\",3,\"{}\"]", words[12]));
         let jobs = vec![("t".to_owned(), 3, every_byte)];
-        assert_eq!(claimed(&told), Some(Claimed { more: true, rules: vec![("r".to_owned(), 2, 1)], jobs }));
+        let next = Some(Micros::from_millis(20));
+        assert_eq!(claimed(&told), Some(Claimed { next, rules: vec![("r".to_owned(), 2, 1)], jobs }));
+    }
+
+    #[test]
+    fn a_jobs_line_is_that_of_the_counter_it_waits_for_longest() {
+        let cell = |rule_id, subject, seconds| CellRequest {
+            subject,
+            rule_id,
+            group: 0,
+            algorithm: &TOKEN_BUCKET,
+            quota: Quota {
+                rate: NonZeroU64::MIN,
+                window: Micros::from_secs(seconds),
+                burst: NonZeroU64::MIN,
+                horizon: Micros::FOREVER,
+            },
+            cost: 1,
+            must: true,
+            may_wait: true,
+        };
+        let (user, all) = (Subject::unverified([0xab; 16]), Subject::unverified([1; 16]));
+        let cells = vec![cell(1, 1, 2), cell(0x2f, 0, 60)];
+        let reply = |wait, charged| CellReply { wait: Micros(wait), charged, ..CellReply::default() };
+        let line = |replies: [CellReply; 2]| {
+            let acquire =
+                Acquire { now: Timestamp::MAX, subjects: vec![user.clone(), all.clone()], cells: cells.clone() };
+            let Line { name, gap } = Line::of(&Reservation { acquire, cells: replies.to_vec() });
+            (name, gap.millis_ceil())
+        };
+        let of_user = ("000000000000002f".to_owned() + &"ab".repeat(16), 60_000);
+        assert_eq!(line([reply(5, true), reply(6, true)]), of_user);
+        let of_all = ("0000000000000001".to_owned() + &"01".repeat(16), 2_000);
+        assert_eq!(line([reply(6, true), reply(5, true)]), of_all);
+        assert_eq!(line([reply(5, true), reply(6, false)]), of_all);
+        assert_eq!(line([reply(5, false), reply(6, false)]), (String::new(), 0));
     }
 
     #[test]
@@ -252,9 +323,9 @@ mod tests {
             "[[0]]",
             "[\"1\"]",
             "[1.5]",
-            "[2,0]",
             "[1,-1]",
             "[0,1,2]",
+            "[-1,0,1]",
             "[0,1,\"r\",1]",
             "[0,1,\"r\",1,33]",
             "[0,0,\"t\",1]",

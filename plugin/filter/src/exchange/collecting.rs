@@ -96,7 +96,8 @@ impl Exchange {
         let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
         let Some(queue) = rule.and_then(|rule| rule.strategy.queue()) else { return self.refuse_queued(&full(rule)) };
         if let Some(fleet) = deployment.fleet.as_ref().filter(|_| deployment.jobs.are_stored()) {
-            let terms = (collecting.due, fleet.timeout(self.charged_elsewhere.as_ref()));
+            let within = fleet.timeout(self.charged_elsewhere.as_ref());
+            let terms = (collecting.due, &collecting.reservation, within);
             if !deployment.jobs.put(fleet, self.id, (&collecting.rule, queue), call, terms) {
                 return self.refuse_queued(&not_stored());
             }

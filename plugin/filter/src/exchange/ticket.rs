@@ -71,5 +71,7 @@ fn is_of_fleet(ticket: &str) -> bool {
 }
 
 fn no_answer() -> Response {
-    problem(503, "The store does not answer.")
+    let mut response = problem(503, "The store does not answer, or too many tickets are looked up at once.");
+    response.headers.push(("retry-after".into(), "1".into()));
+    response
 }

@@ -3,7 +3,7 @@
 //! the store until it answers or the claim ends. Whoever dies meanwhile leaves its jobs to the others.
 //!
 //! The VM that put a job claims when that is due; besides, one VM of each proxy claims once a second. A claim brings
-//! whatever is due, of any rule. The steps themselves are the engine's (`redis::queue`).
+//! whatever is due, of any rule; jobs that were kept back come as they were reserved, to whoever claimed the one before. The steps themselves are the engine's (`redis::queue`).
 
 mod tries;
 
@@ -15,7 +15,7 @@ use tidegate_engine::policy::{Node, Policy, Store};
 use tidegate_engine::redis::{Failure, queue};
 use tidegate_engine::sorted::Sorted;
 use tidegate_engine::strategy::Queue;
-use tidegate_engine::{Micros, Timestamp};
+use tidegate_engine::{Micros, Reservation, Timestamp};
 
 use super::record::{Call, Job, Progress};
 use super::{ABANDONED_AFTER, Jobs, terms};
@@ -29,6 +29,10 @@ const EVERY: Micros = Micros::from_secs(1);
 /// How much later than by a clock of microseconds a job may be due in the store, which counts whole milliseconds up. A claim
 /// that comes earlier finds nothing.
 const STORES_CLOCK: Micros = Micros::from_millis(2);
+
+/// How many tickets a VM looks up at once. No rule counts who asks for their pages, and each takes one of the calls that the
+/// cluster may have out, which counters need: Envoy's default is 1,024 for a whole proxy.
+const MOST_LOOKS: u32 = 64;
 
 /// What this VM knows of the jobs in the store. All moments are the steady clock's.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub(super) struct Stored {
     next_look: Cell<Timestamp>,
     /// The tries under way, by the host's token.
     tries: RefCell<Sorted<u32, Held>>,
+    /// How many tickets are being looked up.
+    looks: Cell<u32>,
     /// What the store was told in vain, by when it is told again.
     untold: RefCell<Vec<(Timestamp, Rc<Settling>)>>,
 }
@@ -95,6 +101,7 @@ impl Stored {
             due: RefCell::default(),
             next_look: Cell::new(host::steady()),
             tries: RefCell::default(),
+            looks: Cell::new(0),
             untold: RefCell::default(),
         })
     }
@@ -149,14 +156,15 @@ impl Jobs {
         self.stored.is_some()
     }
 
-    /// Has a request stored that is due then, within what its client still waits; `false` where no answer will come.
+    /// Has a request stored that is due then, as it has reserved, within what its client still waits; `false` where no
+    /// answer will come.
     pub(crate) fn put(
         &self,
         fleet: &Fleet,
         exchange: u32,
         (rule, queue): (&str, &Queue),
         call: Call,
-        (due, within): (Timestamp, Micros),
+        (due, reservation, within): (Timestamp, &Reservation, Micros),
     ) -> bool {
         let Some(stored) = &self.stored else { return false };
         let mut bits = [0; 16];
@@ -171,7 +179,7 @@ impl Jobs {
         let call = stored.calls.put(
             &ticket,
             (rule, queue),
-            delay,
+            (&queue::Line::of(reservation), delay),
             Micros(queue.timeout.0.saturating_add(ABANDONED_AFTER.0)),
             &job.bytes(),
         );
@@ -179,10 +187,14 @@ impl Jobs {
         fleet.run(call, errand(step), within)
     }
 
-    /// Asks how far the job of a ticket is; `false` where no answer will come.
+    /// Asks how far the job of a ticket is; `false` where no answer will come, or too many are asked for.
     pub(crate) fn look(&self, fleet: &Fleet, exchange: u32, ticket: &str) -> bool {
         let Some(stored) = &self.stored else { return false };
-        fleet.run(stored.calls.look(ticket), errand(Step::Look { exchange }), fleet.timeout(None))
+        let looks = stored.looks.get();
+        let is_out = looks < MOST_LOOKS
+            && fleet.run(stored.calls.look(ticket), errand(Step::Look { exchange }), fleet.timeout(None));
+        stored.looks.set(looks.saturating_add(is_out.into()));
+        is_out
     }
 
     /// Takes a job back whose client was told nothing, or something else. What is lost on the way is carried out.
@@ -240,6 +252,7 @@ impl Jobs {
                 ))
             }
             Step::Look { exchange } => {
+                stored.looks.set(stored.looks.get().saturating_sub(1));
                 let seen = outcome.ok().and_then(|entries| queue::looked(&entries));
                 Some((exchange, seen.map_or(Told::Nothing, Told::Seen)))
             }
@@ -249,7 +262,7 @@ impl Jobs {
                 None
             }
             Step::Settle(settling) => {
-                self.settled(stored, settling, outcome, now);
+                self.settled(stored, fleet, settling, outcome, now);
                 None
             }
         }

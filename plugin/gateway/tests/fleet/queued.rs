@@ -2,7 +2,7 @@
 //! it; and what keeps failing is kept as a dead letter. The script by itself is `gateway`'s.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -193,6 +193,40 @@ fn jobs_of_two_proxies_keep_one_pace() {
     assert!(all > Duration::from_millis(1_900) && gaps[19] > Duration::from_millis(40), "{all:?}");
     // Claimed when it is due by whoever put it, not when it next looks.
     assert!(all < Duration::from_millis(2_700), "{all:?}");
+    parts.fleet.assert_nothing_died();
+}
+
+#[test]
+fn after_an_outage_jobs_come_at_the_rules_rate_not_all_at_once() {
+    let rules = json!([rule("work", 20, 1, &json!({}))]);
+    let Some(mut parts) = start("fleet, jobs after an outage", &rules) else { return };
+    let answers = parts.fleet.send(120, 4, &Request::new("POST", "/pace").body("work"));
+    let accepted = count(&answers, 202) as u64;
+    assert!(accepted > 80, "{accepted} accepted");
+    // By the end of it all of them are due.
+    parts.gateway.process.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(7));
+    let before = parts.fleet.upstream.requests();
+    parts.gateway.process.signal(Signal::CONT);
+    wait_for("all jobs", Duration::from_secs(30), || (parts.fleet.upstream.requests() > accepted).then_some(()));
+    let mut times: Vec<_> = parts.fleet.upstream.arrivals().into_iter().map(|arrival| arrival.time).collect();
+    times.sort();
+    let late = &times[usize::try_from(before).unwrap()..];
+    let in_one_second = |from: &SystemTime| {
+        let of_it = |at: &&SystemTime| at.duration_since(*from).is_ok_and(|since| since < Duration::from_secs(1));
+        late.iter().filter(of_it).count()
+    };
+    let most = late.iter().map(in_one_second).max().unwrap();
+    let all = late[late.len() - 1].duration_since(late[0]).unwrap();
+    println!(
+        "fleet, jobs after an outage: {} late at 20 a second over {all:?}, at most {most} in a second",
+        late.len()
+    );
+    assert!(late.len() > 60, "{} were late", late.len());
+    // 20, and what a busy machine keeps back for less than a second and a half.
+    assert!(most <= 50, "{most} in one second");
+    // As fast as the rule allows, too.
+    assert!(all < Duration::from_millis(late.len() as u64 * 50 + 1_500), "{all:?}");
     parts.fleet.assert_nothing_died();
 }
 

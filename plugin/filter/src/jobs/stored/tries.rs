@@ -18,6 +18,10 @@ const UNREADABLE: Micros = Micros::from_secs(60);
 /// How much of a claim's time beyond the try's is left for telling the store: the rest may be its answer's way.
 const TELLING: Micros = Micros::from_secs(4);
 
+/// What a ticket's page shows for the body of a result that the store did not take.
+const NOT_KEPT: &str =
+    r#"{"type":"about:blank","status":413,"detail":"The result is too large for the store to keep."}"#;
+
 /// A job that this VM tries.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -32,6 +36,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(crate) struct Settling {
     call: redis::Call,
+    /// What it is told instead where it refuses the call for what stands in it.
+    instead: Option<redis::Call>,
     rule: String,
     /// How the job ends, if it does: whether it has failed.
     ends: Option<bool>,
@@ -72,19 +78,18 @@ impl Stored {
     fn conclude(&self, fleet: &Fleet, held: Held, progress: &Progress, was_sent: bool) {
         let Held { ticket, holder, job, until } = held;
         let mut delay = Micros::ZERO;
-        let (call, ends) = match progress {
-            Progress::Ended(_, Outcome::Done(answer)) => {
-                (self.calls.end(&ticket, &holder, true, &answer.bytes()), Some(false))
-            }
-            Progress::Ended(_, Outcome::Failed(answer)) => {
-                (self.calls.end(&ticket, &holder, false, &answer.bytes()), Some(true))
+        let (call, instead, ends) = match progress {
+            Progress::Ended(_, outcome @ (Outcome::Done(answer) | Outcome::Failed(answer))) => {
+                let has_failed = matches!(outcome, Outcome::Failed(_));
+                let end = |answer: &Answer| self.calls.end(&ticket, &holder, !has_failed, &answer.bytes());
+                (end(answer), Some(end(&without_body(answer))), Some(has_failed))
             }
             Progress::Waiting(_) | Progress::Running(_) => {
                 delay = backoff(&job);
-                (self.calls.again(&ticket, &holder, delay, was_sent), None)
+                (self.calls.again(&ticket, &holder, delay, was_sent), None, None)
             }
         };
-        self.settle(fleet, Rc::new(Settling { call, rule: job.rule, ends, delay, until }), host::steady());
+        self.settle(fleet, Rc::new(Settling { call, instead, rule: job.rule, ends, delay, until }), host::steady());
     }
 
     /// Sends a job that was claimed.
@@ -98,7 +103,7 @@ impl Stored {
         let Some(mut job) = Job::read(&request) else {
             let call = self.calls.again(&ticket, holder, UNREADABLE, false);
             let until = now + TELLING;
-            let settling = Settling { call, rule: String::new(), ends: None, delay: UNREADABLE, until };
+            let settling = Settling { call, instead: None, rule: String::new(), ends: None, delay: UNREADABLE, until };
             return self.settle(fleet, Rc::new(settling), now);
         };
         job.attempts = attempts;
@@ -157,7 +162,12 @@ impl Jobs {
                 rule.count_stored(true);
             }
         }
-        again |= claimed.more && (failed_now > 0 || !claimed.jobs.is_empty());
+        match claimed.next {
+            // Others that were kept back come one by one; any VM comes for what is further off.
+            Some(wait) if wait > Micros::ZERO && wait < EVERY => stored.due_in(wait, now),
+            Some(Micros::ZERO) => again |= failed_now > 0 || !claimed.jobs.is_empty(),
+            _ => {}
+        }
         let holder = stored.holder.replace(token());
         for job in claimed.jobs {
             stored.try_now(fleet, &holder, job, now);
@@ -171,10 +181,20 @@ impl Jobs {
     pub(super) fn settled(
         &self,
         stored: &Stored,
-        settling: Rc<Settling>,
+        fleet: &Fleet,
+        mut settling: Rc<Settling>,
         outcome: Result<Vec<Node>, Failure>,
         now: Timestamp,
     ) {
+        // Told the same again it would refuse again, and the job would be carried out once more. 413 is what a gateway, or a
+        // proxy before it, says of a long body; some hosts of Redis say it in an error without a code of its own.
+        if let Err(Failure::Status(413) | Failure::Refused("ERR")) = &outcome
+            && let Some(own) = Rc::get_mut(&mut settling)
+            && let Some(call) = own.instead.take()
+        {
+            own.call = call;
+            return stored.settle(fleet, settling, now);
+        }
         let found = outcome.ok().and_then(|entries| queue::settled(&entries));
         let ended = match found {
             None => return stored.keep_untold(settling, now),
@@ -190,4 +210,9 @@ impl Jobs {
             (Some(_), None) => {}
         }
     }
+}
+
+/// An answer that is never too long: what is said of its body instead.
+fn without_body(answer: &Answer) -> Answer {
+    Answer { status: answer.status, content_type: "application/problem+json".to_owned(), body: NOT_KEPT.into() }
 }

@@ -2,13 +2,16 @@
 //! after each step what the model says.
 
 use tidegate_engine::Micros;
-use tidegate_engine::redis::queue::{Jobs, claimed, looked, settled, stored};
+use tidegate_engine::redis::queue::{Jobs, Line, claimed, looked, settled, stored};
 
 use super::model::{CLAIM_MS, Job, Model};
 use super::{Virtual, queue};
 
 const STEPS: u64 = 300;
 const MAX_QUEUED: u32 = 12;
+
+/// The lines of rule `a` and that of `b`, each with its gap in milliseconds.
+const LINES: [(&str, &str, u64); 3] = [("a", "00", 400), ("a", "01", 2_500), ("b", "02", 1_000)];
 
 /// What happened in all histories, so that a test can want enough of each.
 #[derive(Debug, Default)]
@@ -19,6 +22,7 @@ pub(super) struct Tally {
     pub(super) full: u64,
     pub(super) again: u64,
     pub(super) dropped: u64,
+    pub(super) behind: u64,
 }
 
 /// Numbers that a seed determines (xorshift).
@@ -100,17 +104,18 @@ impl History<'_> {
 
     fn put(&mut self, step: u64) -> Result<(), String> {
         let ticket = format!("{step:032x}");
-        let rule = if self.random.one_in(3) { "b" } else { "a" };
+        let (rule, line, gap) = LINES[usize::try_from(self.random.below(3)).unwrap()];
         let (most_tries, max_wait) = (1 + u32::try_from(self.random.below(3)).unwrap(), 20_000);
         let delay = self.random.below(8_000);
         let settings = queue(MAX_QUEUED, most_tries, Micros::from_millis(max_wait));
         let request: Vec<u8> =
             step.to_le_bytes().into_iter().cycle().take(usize::try_from(self.random.below(40)).unwrap()).collect();
         let claim = Micros::from_millis(CLAIM_MS);
+        let counter = Line { name: line.to_owned(), gap: Micros::from_millis(gap) };
         let call = self.jobs.put(
             &ticket,
             (rule, &settings),
-            Micros::from_millis(delay),
+            (&counter, Micros::from_millis(delay)),
             claim,
             &[&[1], &request[..]].concat(),
         );
@@ -131,6 +136,9 @@ impl History<'_> {
             tries: 0,
             most_tries,
             due,
+            own: due,
+            line,
+            gap,
             give_up_at: due + max_wait,
             holder: None,
             ended: None,
@@ -158,7 +166,7 @@ impl History<'_> {
         let worker = self.worker();
         let holder = self.workers[worker].holder.clone();
         let brought = claimed(&self.redis.run(&self.jobs.claim(&holder))?).ok_or("no answer of claim")?;
-        self.model.claim(&holder, &brought, self.redis.now)?;
+        self.tally.behind += u64::from(self.model.claim(&holder, &brought, self.redis.now)?);
         if self.random.one_in(4) {
             self.tally.lost += brought.jobs.len() as u64;
             return Ok(());
@@ -252,9 +260,7 @@ impl History<'_> {
             for (ticket, ..) in &brought.jobs {
                 self.end(ticket, &holder, false)?;
             }
-            if !brought.more {
-                self.redis.now += CLAIM_MS / 2;
-            }
+            self.redis.now += brought.next.map_or(CLAIM_MS / 2, |wait| wait.0 / 1000);
         }
         let tickets: Vec<String> = self.model.jobs.keys().cloned().collect();
         for ticket in &tickets {

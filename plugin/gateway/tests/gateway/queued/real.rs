@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_engine::Micros;
 use tidegate_engine::policy::{Node, Protocol};
-use tidegate_engine::redis::queue::{Jobs, State, claimed, looked, settled, stored};
+use tidegate_engine::redis::queue::{Jobs, Line, State, claimed, looked, settled, stored};
 use tidegate_engine::redis::{Call, Failure};
 
 use super::{Virtual, queue};
@@ -17,7 +17,9 @@ use crate::skip;
 const WEEK_MS: i64 = 604_800_000;
 
 fn put(jobs: &Jobs, ticket: &str, request: &[u8]) -> Call {
-    jobs.put(ticket, ("r", &queue(100, 2, Micros::from_secs(600))), Micros::ZERO, Micros::from_secs(10), request)
+    let line = Line { name: "0f".to_owned(), gap: Micros::from_secs(60) };
+    let settings = queue(100, 2, Micros::from_secs(600));
+    jobs.put(ticket, ("r", &settings), (&line, Micros::ZERO), Micros::from_secs(10), request)
 }
 
 /// Two jobs from the first step to the last: one is done, one becomes a dead letter. Their requests are any bytes.
@@ -31,7 +33,7 @@ fn lives(client: &mut Client, protocol: Protocol) {
     let mut seen = claimed(&send(jobs.claim("h"))).unwrap();
     seen.jobs.sort();
     let brought = ["one", "two"].map(|ticket| (ticket.to_owned(), 1, request.clone()));
-    assert_eq!((seen.jobs, seen.more), (brought.to_vec(), false));
+    assert_eq!((seen.jobs, seen.next), (brought.to_vec(), None));
     let state = |entries: Vec<Node>| looked(&entries).unwrap().map(|seen| (seen.state, seen.answer));
     assert_eq!(state(send(jobs.look("one"))), Some((State::Running, Vec::new())));
     assert_eq!(settled(&send(jobs.end("one", "other", true, b"x"))), Some(0));
@@ -65,6 +67,13 @@ fn the_gateway_carries_it_and_every_key_has_its_end() {
         assert!((life - 5_000..=life).contains(&left(key)), "{key}: {}", left(key));
     }
     assert_eq!(settled(&client.script(Protocol::Upstash, &jobs.drop("zero")).unwrap()), Some(1));
+    // What comes late has its line run behind: for as long as it does, its gap, and what a job may be late by.
+    client.script(Protocol::Upstash, &put(&jobs, "late", b"")).unwrap();
+    std::thread::sleep(Duration::from_millis(1_600));
+    assert_eq!(claimed(&client.script(Protocol::Upstash, &jobs.claim("g")).unwrap()).unwrap().jobs.len(), 1);
+    assert!((60_000..=70_000).contains(&left("lag:0f")), "{}", left("lag:0f"));
+    client.script(Protocol::Upstash, &jobs.end("late", "g", true, b"")).unwrap();
+    redis.ask(&["DEL", "tg1:{default:q}:lag:0f"]);
     redis.ask(&["SCRIPT", "FLUSH"]);
     lives(&mut client, Protocol::Upstash);
     for (key, life) in [("job:one", 60_000), ("job:two", WEEK_MS), ("dead", WEEK_MS), ("claim:h", 60_000)] {
@@ -140,7 +149,8 @@ fn the_thousand_latest_dead_letters_are_kept_and_no_older_than_a_week() {
     let jobs = Jobs::of("t");
     let settings = queue(2_000, 1, Micros::from_secs(600));
     let dies = |redis: &mut Virtual, ticket: &str| {
-        let call = jobs.put(ticket, ("r", &settings), Micros::ZERO, Micros::from_secs(10), b"x");
+        let terms = (&Line::default(), Micros::ZERO);
+        let call = jobs.put(ticket, ("r", &settings), terms, Micros::from_secs(10), b"x");
         assert_eq!(stored(&redis.run(&call).unwrap()), Some((true, 1)));
         redis.now += 2;
         assert_eq!(claimed(&redis.run(&jobs.claim(ticket)).unwrap()).unwrap().jobs.len(), 1);
