@@ -5,12 +5,13 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use tidegate_engine::acquire::CellRequest;
 use tidegate_engine::admin::grant::{Allowance, Grant, Target};
 use tidegate_engine::catalogue::Catalogue;
 use tidegate_engine::policy::Policy;
 use tidegate_engine::strategy::{Action, Reason};
 use tidegate_engine::table::WAYS;
-use tidegate_engine::{Decision, Engine, Header, Memory, Micros, Request, Step, Timestamp};
+use tidegate_engine::{Decision, Engine, Header, Memory, Micros, Pending, Request, Step, Timestamp};
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -44,10 +45,18 @@ fn times(factor: u64) -> Grant {
     }
 }
 
-fn request(engine: &Engine, memory: &mut Memory, user: &str) -> Decision {
-    let headers: [Header<'_>; 3] = [(b":method", b"GET"), (b":path", b"/"), (b"x-user", user.as_bytes())];
+/// What a request of alice asks for.
+fn asked(engine: &Engine) -> Pending {
+    let headers: [Header<'_>; 3] = [(b":method", b"GET"), (b":path", b"/"), (b"x-user", b"alice")];
     let request = Request { headers: &headers, peer: b"192.0.2.1:1000", metadata: &[] };
-    let Step::Pending(pending) = engine.check(&request, START) else { panic!("the rules apply") };
+    match engine.check(&request, START) {
+        Step::Pending(pending) => pending,
+        Step::Done(_) => panic!("the rules apply"),
+    }
+}
+
+fn request(engine: &Engine, memory: &mut Memory) -> Decision {
+    let pending = asked(engine);
     let reply = memory.acquire(engine, pending.acquire());
     match pending.resume(Ok(reply)) {
         Step::Done(decision) => decision,
@@ -57,7 +66,7 @@ fn request(engine: &Engine, memory: &mut Memory, user: &str) -> Decision {
 
 /// How many of `count` requests of alice pass.
 fn passing(engine: &Engine, memory: &mut Memory, count: u64) -> u64 {
-    (0..count).filter(|_| request(engine, memory, "alice").action == Action::Forward).map(|_| 1).sum()
+    (0..count).filter(|_| request(engine, memory).action == Action::Forward).map(|_| 1).sum()
 }
 
 #[test]
@@ -88,6 +97,19 @@ fn a_client_of_more_rules_than_a_bucket_has_room_for_is_limited_by_each() {
 }
 
 #[test]
+fn what_is_kept_together_fits_into_a_bucket_also_under_a_grant() {
+    for count in 1..150 {
+        let engine = engine(&vec![5; count]).with_grants(&[times(2)]);
+        let pending = asked(&engine);
+        let cells = &pending.acquire().cells;
+        assert_eq!(cells.len(), 2 * count);
+        let together = |cell: &CellRequest| cells.iter().filter(|other| other.group == cell.group).count();
+        let most = cells.iter().map(together).max().unwrap();
+        assert!(most <= WAYS, "{most} of {count} rules");
+    }
+}
+
+#[test]
 fn a_grant_refuses_nobody_whose_own_counters_leave_no_room() {
     let many = engine(&[5; WAYS]).with_grants(&[times(2)]);
     let mut memory = Memory::new(ONE_BUCKET, [1; 16]);
@@ -100,7 +122,7 @@ fn a_request_whose_cells_do_not_fit_together_is_refused_and_charges_nothing() {
     let mut memory = Memory::new(ONE_BUCKET, [1; 16]);
     let many = engine(&[5; WAYS + 1]);
     for _ in 0..20 {
-        let decision = request(&many, &mut memory, "alice");
+        let decision = request(&many, &mut memory);
         assert!(matches!(decision.action, Action::Respond(_)));
         assert_eq!(decision.denial.unwrap().reason, Reason::Contended);
         assert!(decision.reservation.unwrap().cells.iter().all(|cell| !cell.charged));
