@@ -98,7 +98,7 @@ fn a_client_that_comes_back_after_each_of_many_edits_stays_limited() {
     let of = |rate| policy(&rule("r", "per_user", rate, 86_400, ""));
     let (host, id) = serve(&module, 1, &of(1));
     for rate in 2..40 {
-        host.reconfigure(&id, &of(rate)).unwrap();
+        host.reconfigure(&id, of(rate)).unwrap();
         let count = rate as usize;
         assert_eq!(passing(&host, &id, 1, count + 3, &from("a")), count, "after {} edits", rate - 1);
     }
