@@ -3,7 +3,7 @@
 
 pub(crate) use tidegate_engine::admin::{number, object, text};
 use tidegate_engine::policy::{Mistake, Mistakes, Node, Policy, Rule, UserSource, Warning};
-use tidegate_engine::strategy::{Action, Denial, Queue, Reason, Reduced, Relief};
+use tidegate_engine::strategy::{Queue, Reduced};
 use tidegate_engine::{Engine, Micros};
 
 /// A list.
@@ -56,16 +56,9 @@ pub(crate) fn policy(engine: &Engine) -> String {
     described.to_json()
 }
 
-/// Whether the reduced form that a rule forwards has a path of its own. Strategies are pure, so asking them is looking.
+/// Whether the reduced form that a rule forwards has a path of its own.
 fn changes_path(rule: &Rule) -> bool {
-    let denial = Denial {
-        rule: rule.name.clone(),
-        reason: Reason::OverQuota,
-        relief: Relief::BelowCeiling,
-        retry_after: Micros::ZERO,
-        violated: Vec::new(),
-    };
-    matches!(rule.strategy.apply(&denial), Action::Degrade(Reduced::Forward { path: Some(_), .. }))
+    matches!(rule.reduced(), Some(Reduced::Forward { path: Some(_), .. }))
 }
 
 /// What a job must keep to, wherever it waits.

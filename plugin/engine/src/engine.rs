@@ -19,7 +19,7 @@ use crate::matching::{Match, Matcher, fixed_subjects};
 use crate::policy::{Anonymous, Policy, Rule, Scope, Store, UserSource};
 use crate::request::Request;
 use crate::sorted::Sorted;
-use crate::strategy::{Action, Denial, Reason, Reduced, Relief};
+use crate::strategy::{Reason, Reduced, Relief};
 use crate::table::WAYS;
 use crate::time::{Micros, Timestamp};
 
@@ -298,7 +298,7 @@ impl Counted {
             let (rate, burst) = (times(rule.quota.rate, ppm), times(rule.quota.burst, ppm));
             limit(ppm, Quota { rate, burst, ..rule.quota })
         });
-        Self { own, ceiling, answers: ceiling.is_some() && answers_below_ceiling(rule) }
+        Self { own, ceiling, answers: matches!(rule.reduced(), Some(Reduced::Respond { .. })) }
     }
 
     /// The quotas under a grant of so many millionths, in cells of their own: what a client spends under a grant is no
@@ -396,18 +396,6 @@ impl Pending {
         decision.reservation = Some(Reservation { acquire: self.acquire, cells });
         Step::Done(decision)
     }
-}
-
-/// Whether the rule's reduced form is an answer of its own, and not a changed request.
-fn answers_below_ceiling(rule: &Rule) -> bool {
-    let denial = Denial {
-        rule: rule.name.clone(),
-        reason: Reason::OverQuota,
-        relief: Relief::BelowCeiling,
-        retry_after: Micros::ZERO,
-        violated: Vec::new(),
-    };
-    matches!(rule.strategy.apply(&denial), Action::Degrade(Reduced::Respond { .. }))
 }
 
 /// The id of the cells that count a rule's quota, or its ceiling of `ppm` millionths: 64 bits of SHA-256. Changing what

@@ -11,7 +11,7 @@ use crate::address::Cidr;
 use crate::algorithm::{Algorithm, Quota};
 use crate::catalogue::Catalogue;
 use crate::sorted::Sorted;
-use crate::strategy::Strategy;
+use crate::strategy::{Action, Denial, Reason, Reduced, Relief, Strategy};
 use crate::template::Template;
 use crate::time::Micros;
 
@@ -97,6 +97,18 @@ impl Rule {
     /// `quota.window`.
     pub fn window(&self) -> Micros {
         self.quota.window
+    }
+
+    /// The reduced form that the rule's strategy gives below a ceiling, if any. Strategies are pure, so asking is looking.
+    pub fn reduced(&self) -> Option<Reduced> {
+        let denial = Denial {
+            rule: self.name.clone(),
+            reason: Reason::OverQuota,
+            relief: Relief::BelowCeiling,
+            retry_after: Micros::ZERO,
+            violated: Vec::new(),
+        };
+        if let Action::Degrade(reduced) = self.strategy.apply(&denial) { Some(reduced) } else { None }
     }
 
     /// Builds the rule at `index` from a node that fits the format, all but `replaces`.

@@ -3,7 +3,8 @@
 //! the store until it answers or the claim ends. Whoever dies meanwhile leaves its jobs to the others.
 //!
 //! The VM that put a job claims when that is due; besides, one VM of each proxy claims once a second. A claim brings
-//! whatever is due, of any rule; jobs that were kept back come as they were reserved, to whoever claimed the one before. The steps themselves are the engine's (`redis::queue`).
+//! whatever is due, of any rule; jobs that were kept back come as they were reserved, to whoever claimed the one before. The
+//! steps themselves are the engine's (`redis::queue`).
 
 mod tries;
 
