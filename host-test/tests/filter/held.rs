@@ -6,9 +6,13 @@ use crate::tidegate::{from, module_or_skip, policy, rule, serve};
 use tidegate_host_test::{Host, Module, PluginId, Status, Thread};
 
 /// A worker's every second request of a user is held for a minute.
-fn held_for_a_minute(module: &Module) -> (Host, PluginId) {
+fn for_a_minute() -> String {
     let throttle = r#", "burst": 1, "strategy": {"type": "throttle", "max_delay_ms": 60000}"#;
-    serve(module, 2, &policy(&rule("r", "per_user", 1, 60, throttle)))
+    policy(&rule("r", "per_user", 1, 60, throttle))
+}
+
+fn held_for_a_minute(module: &Module) -> (Host, PluginId) {
+    serve(module, 2, &for_a_minute())
 }
 
 /// Has a worker hold a request of each of these users.
@@ -77,6 +81,28 @@ fn idle_and_busy_spells_longer_than_a_seat_leave_the_gauge_right() {
         .collect();
     assert_eq!(by_vm.len(), 2, "one seat each, again and again: {by_vm:?}");
     assert!(by_vm.iter().all(|name| host.metrics().gauge(name) == Some(0)));
+}
+
+/// Envoy begins a metric at zero that an update of the code does not define while it is configured.
+#[test]
+fn gauges_of_seats_are_defined_with_the_plugin() {
+    let module = module_or_skip!();
+    let (host, id) = held_for_a_minute(&module);
+    let defined = || {
+        host.reset_calls();
+        host.reconfigure(&id, for_a_minute()).unwrap();
+        host.calls().count("proxy_define_metric")
+    };
+    let before = defined();
+    for (worker, user) in [(0, "a"), (1, "b")] {
+        hold(&host, &id, worker, &[user]);
+        host.advance(Duration::from_secs(1));
+    }
+    assert_eq!(waiting(&host), 2);
+    // The canary, the main thread and two workers, of each of two seats.
+    assert_eq!(defined() - before, 8);
+    host.advance(Duration::from_secs(61));
+    assert_eq!(waiting(&host), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use xtask::load::{self, Answer, Client, Request};
 
-use crate::bench::{Bench, Bodies, policy, send, serve, with_status, within};
+use crate::bench::{Bench, Bodies, policy, send, serve, serve_with, with_status, within};
 use crate::raw_http2::Connection;
 
 /// A rule that lets one request an hour pass at once, with these options of `queue` beside cluster and authority.
@@ -258,7 +258,12 @@ fn a_hundred_thousand_guesses_find_no_ticket() {
 
 #[test]
 fn without_sight_of_bodies_requests_with_one_are_refused_and_the_log_says_why() {
-    let Some((mut bench, client)) = start("no bodies", rule(2, 1, json!({})), Bodies::Unseen) else { return };
+    // Each worker finds it out for itself.
+    let one_worker = |settings: &mut xtask::envoy::Settings| settings.concurrency = 1;
+    let policy = policy(json!([rule(2, 1, json!({}))]));
+    let Some(mut bench) = serve_with("queue, no bodies", &policy, Bodies::Unseen, one_worker) else { return };
+    let client = bench.http1(20);
+    assert_eq!(client.send(&post("/first")).unwrap().status, 200);
     let get = client.send(&Request::get("/get").header("x-user", "ann")).unwrap();
     assert_eq!(get.status, 202, "without a body there is nothing to see");
     page_when(&client, &get, "done");

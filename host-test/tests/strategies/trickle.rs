@@ -15,10 +15,11 @@ const STREAMS: u32 = 50;
 #[test]
 fn a_thousand_bodies_that_trickle_keep_the_queue_for_half_a_minute_and_nothing_else() {
     let _alone = alone();
-    let count = u64::from(CONNECTIONS * STREAMS);
-    let rules = json!([{"name": "jobs", "scope": "per_user", "rate": 100, "window_seconds": 1, "burst": 1,
+    let count = CONNECTIONS * STREAMS;
+    // The last of them find no room.
+    let rules = json!([{"name": "jobs", "scope": "per_user", "rate": 1, "window_seconds": 1, "burst": 1,
         "endpoints": ["/jobs"], "strategy":
-        {"type": "queue", "cluster": "upstream", "authority": "jobs.test", "max_queued": count}}]);
+        {"type": "queue", "cluster": "upstream", "authority": "jobs.test", "max_queued": count - 100}}]);
     let one_worker = |settings: &mut xtask::envoy::Settings| settings.concurrency = 1;
     let Some(mut bench) = serve_with("trickle", &policy(rules), Bodies::Seen, one_worker) else { return };
     let client = bench.http1(4);
@@ -32,6 +33,7 @@ fn a_thousand_bodies_that_trickle_keep_the_queue_for_half_a_minute_and_nothing_e
     for connection in &mut connections {
         streams().for_each(|stream| connection.request(stream, "POST", "/jobs", "slow"));
     }
+    assert!(within(Duration::from_secs(10), || bench.count("requests_total.limited") >= 90), "the queue is full");
     let mut others = Vec::new();
     while started.elapsed() < Duration::from_secs(25) {
         for connection in &mut connections {
@@ -42,7 +44,7 @@ fn a_thousand_bodies_that_trickle_keep_the_queue_for_half_a_minute_and_nothing_e
         others.push((post(&user).status, post(&user).status, client.send(&Request::get("/else")).unwrap().status));
         sleep(Duration::from_secs(1));
     }
-    assert!(others[1..].iter().all(|seen| *seen == (200, 429, 200)), "{others:?}");
+    assert!(others.iter().all(|seen| *seen == (200, 429, 200)), "{others:?}");
     let grown = bench.envoy.resident_bytes().unwrap().saturating_sub(before) >> 20;
     println!("trickle: {count} POSTs at a byte a second for 25 s, Envoy grew by {grown} MB");
     assert!(grown < 100, "{grown} MB");
@@ -57,7 +59,7 @@ fn a_thousand_bodies_that_trickle_keep_the_queue_for_half_a_minute_and_nothing_e
     assert!(started.elapsed() > Duration::from_secs(29));
     let arrivals = bench.upstream.arrivals();
     let of_slow = arrivals.iter().filter(|one| one.headers.get("x-user").is_some_and(|user| user == "slow")).count();
-    assert_eq!(of_slow, 1, "none of the thousand went on");
+    assert!(of_slow < 10, "{of_slow} went on, which the rule admitted while they came");
     drop(connections);
     bench.wait_for("queue_waiting.jobs", 0);
     bench.assert_nothing_died();
