@@ -223,17 +223,15 @@ impl Pending {
         Reservation { acquire: self.acquire, cells }
     }
 
-    /// The decision where a store failed and `instead` stands in for what the rules say: those that deny do, and what
-    /// the others have left is not known.
+    /// The decision where a store failed and `instead` stands in for what the rules say. Those that deny do; the others
+    /// are skipped, and a client is told nothing of them, for what is left is not known.
     pub fn fail(self, instead: Option<OnStoreError>) -> Decision {
         let policy = self.engine.policy();
-        let denies = |claim: &&Claim| {
-            let says = instead.or_else(|| policy.rules.get(claim.rule).map(|rule| rule.on_store_error));
-            says == Some(OnStoreError::Deny)
-        };
-        let verdict = |claim: &Claim| Verdict { limited: true, ..Verdict::conforming(claim.rule, claim.enforced) };
-        let verdicts = Verdict::merge(self.claims.iter().filter(denies).map(verdict));
-        decide(policy, verdicts, Reason::StoreFailed, self.is_grpc)
+        let verdicts = self.claims.iter().filter_map(|claim| {
+            let denies = instead.unwrap_or(policy.rules.get(claim.rule)?.on_store_error) == OnStoreError::Deny;
+            Some(Verdict { limited: denies, ..Verdict::conforming(claim.rule, claim.enforced && denies) })
+        });
+        decide(policy, Verdict::merge(verdicts), Reason::StoreFailed, self.is_grpc)
     }
 }
 
