@@ -4,8 +4,8 @@
 //! it out when its reserved moment comes; every VM also looks over all slots, a piece a second, for jobs whose worker
 //! died. A job is claimed by compare-and-swap for as long as one try may take, so that two workers try it only where the
 //! first one died: at least once, and each try carries the ticket as its idempotency key. A restart of the proxy loses
-//! all slots, so their moments are the steady clock's. Where the policy's store is a fleet's, new jobs are put there instead (`stored`); what is in slots already is
-//! carried out from there.
+//! all slots, so their moments are the steady clock's. Where the policy's store is a fleet's, new jobs are put there instead
+//! (`stored`); what is in slots already is carried out from there.
 
 pub(crate) mod answer;
 mod carry_out;

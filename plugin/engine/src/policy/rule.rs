@@ -99,8 +99,10 @@ impl Rule {
         self.quota.window
     }
 
-    /// The reduced form that the rule's strategy gives below a ceiling, if any. Strategies are pure, so asking is looking.
+    /// The reduced form that the rule's strategy gives below its ceiling, if it has one. Strategies are pure, so asking is
+    /// looking.
     pub fn reduced(&self) -> Option<Reduced> {
+        self.strategy.ceiling_ppm()?;
         let denial = Denial {
             rule: self.name.clone(),
             reason: Reason::OverQuota,
