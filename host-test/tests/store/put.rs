@@ -90,6 +90,12 @@ fn without_room_or_answer_it_is_refused_and_its_charge_goes_back() {
         at.told("drop", &json!([0]));
         at.host.answer(&at.step("refund"), done());
     }
+    // What the gateway does not take is the client's to make smaller, and stored nowhere.
+    let stream = at.puts(0);
+    at.host.answer(&at.step("put"), answer(413, r#"{"error":"ERR the body is larger than this gateway takes"}"#));
+    assert_eq!((stream.status(), at.out()), (413, vec!["refund".to_owned()]));
+    assert_eq!(body(&stream)["detail"], "The request body is larger than the store's gateway takes.");
+    at.host.answer(&at.step("refund"), done());
     let stream = at.puts(0);
     at.host.advance(19 * MS);
     assert_eq!(stream.outcome(), Outcome::Paused);

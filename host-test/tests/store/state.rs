@@ -1,7 +1,7 @@
 //! What admin APIs change, as a proxy shares it with its fleet: who looks at the store and when, whose history goes on, and
 //! what a caller is told. The test plays `state.lua`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,29 +17,37 @@ const WORKERS: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: &str = "tg1:{default:s}:state";
 
-/// What the store holds.
-#[derive(Default)]
-struct Store(RefCell<(String, String)>);
+/// What the store holds, a tag and a text, and its clock.
+struct Store {
+    held: RefCell<(String, String)>,
+    micros: Cell<u64>,
+}
 
 impl Store {
+    /// An empty store, which lives in the time of this proxy.
+    fn of(at: &Proxy) -> Self {
+        Self { held: RefCell::default(), micros: Cell::new(at.host.clock().micros()) }
+    }
+
     /// What the script answers.
     fn run(&self, call: &Callout) -> Answer {
         let words = words(call);
         assert_eq!((words[2].as_str(), words[3].as_str()), ("1", KEY));
-        let mut held = self.0.borrow_mut();
+        let mut held = self.held.borrow_mut();
+        let now = self.micros.get();
         let result = match (held.0 == words[4], words.get(5)) {
-            (false, _) => json!([1, held.1]),
-            (true, None) => json!([0]),
+            (false, _) => json!([1, now, held.1]),
+            (true, None) => json!([0, now]),
             (true, Some(tag)) => {
                 *held = (tag.clone(), words[6].clone());
-                json!([2])
+                json!([2, now])
             }
         };
         answer(200, json!({ "result": result }).to_string())
     }
 
     fn state(&self) -> Value {
-        serde_json::from_str(&self.0.borrow().1).unwrap()
+        serde_json::from_str(&self.held.borrow().1).unwrap()
     }
 }
 
@@ -95,6 +103,7 @@ fn answered(at: &Proxy, store: &Store) -> usize {
 
 /// A second of proxies whose store answers.
 fn second(store: &Store, proxies: &[&Proxy]) -> usize {
+    store.micros.set(store.micros.get() + 1_000_000);
     for at in proxies {
         at.host.advance(SECOND);
     }
@@ -107,7 +116,8 @@ fn overrides(at: &Proxy) -> usize {
 
 #[test]
 fn one_vm_of_each_proxy_looks_once_a_second() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     for _ in 0..10 {
         at.host.advance(SECOND);
         let calls = at.host.callouts();
@@ -130,7 +140,8 @@ fn one_vm_of_each_proxy_looks_once_a_second() {
 
 #[test]
 fn a_change_is_answered_once_the_store_has_it() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     let stream = give(&at, 0, "a", 60);
     assert!(stream.response().is_none(), "it waits");
     let ask = at.call();
@@ -159,7 +170,8 @@ fn a_change_is_answered_once_the_store_has_it() {
 
 #[test]
 fn whoever_was_slower_changes_what_the_other_made() {
-    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let (Some(one), Some(other)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&one);
     let (mine, theirs) = (give(&one, 0, "a", 60), give(&other, 0, "b", 60));
     // Both see that nothing was done, and both put what follows that.
     for at in [&one, &other] {
@@ -182,7 +194,8 @@ fn whoever_was_slower_changes_what_the_other_made() {
 
 #[test]
 fn a_caller_who_is_always_slower_is_told_that_nothing_was_changed() {
-    let (Some(at), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let (Some(at), Some(other)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&at);
     let stream = give(&at, 0, "slow", 60);
     for _ in 0..40 {
         if stream.response().is_some() {
@@ -201,7 +214,8 @@ fn a_caller_who_is_always_slower_is_told_that_nothing_was_changed() {
 
 #[test]
 fn a_grant_ends_everywhere_at_its_moment_and_is_noted_once() {
-    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let (Some(one), Some(other)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&one);
     let given = give(&one, 0, "a", 1);
     answered(&one, &store);
     assert_eq!(given.status(), 201);
@@ -223,18 +237,46 @@ fn a_grant_ends_everywhere_at_its_moment_and_is_noted_once() {
 }
 
 #[test]
+fn a_proxy_whose_clock_is_wrong_ends_no_grant_of_the_others() {
+    let (Some(one), Some(wrong)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&one);
+    let now = one.host.clock().micros();
+    give(&one, 0, "a", 60);
+    answered(&one, &store);
+    for clock in [0, now + 86_400_000_000, u64::MAX] {
+        wrong.host.clock().set_micros(clock);
+        for _ in 0..3 {
+            second(&store, &[&wrong, &one]);
+        }
+        assert_eq!(overrides(&one), 1, "a clock at {clock}");
+        // What is given there is in force where the time is right, and ends with the store's.
+        let given = give(&wrong, 0, "b", 1);
+        answered(&wrong, &store);
+        assert_eq!(given.status(), 201, "a clock at {clock}");
+        second(&store, &[&wrong, &one]);
+        assert_eq!(overrides(&one), 2, "a clock at {clock}");
+        for _ in 0..61 {
+            second(&store, &[&wrong, &one]);
+        }
+        assert_eq!((overrides(&one), store.state()["grants"].as_array().unwrap().len()), (1, 1), "a clock at {clock}");
+    }
+    wrong.sound();
+}
+
+#[test]
 fn a_store_that_lost_everything_is_given_back_what_a_proxy_knows() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     give(&at, 0, "a", 60);
     answered(&at, &store);
-    let (tag, text) = store.0.take();
+    let (tag, text) = store.held.take();
     second(&store, &[&at]);
-    assert_eq!(*store.0.borrow(), (tag, text), "asked, and put");
+    assert_eq!(*store.held.borrow(), (tag, text), "asked, and put");
     // One that lost only the last change, too; a change that comes first is on top of what the proxy knows.
-    let before = store.0.borrow().clone();
+    let before = store.held.borrow().clone();
     give(&at, 0, "b", 60);
     answered(&at, &store);
-    *store.0.borrow_mut() = before;
+    *store.held.borrow_mut() = before;
     give(&at, 0, "c", 60);
     answered(&at, &store);
     assert_eq!((overrides(&at), store.state()["generation"].clone()), (3, json!(3)));
@@ -243,12 +285,14 @@ fn a_store_that_lost_everything_is_given_back_what_a_proxy_knows() {
 
 #[test]
 fn a_store_that_fails_changes_nothing_and_says_so() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     for bad in [
         answer(400, r#"{"error":"WRONGTYPE Operation against a key"}"#),
-        answer(200, r#"{"result":[1,"{}"]}"#),
-        answer(200, r#"{"result":[2]}"#),
-        answer(200, format!(r#"{{"result":[1,"{}"]}}"#, "x".repeat(2 << 20))),
+        answer(200, r#"{"result":[1,5,"{}"]}"#),
+        answer(200, r#"{"result":[2,5]}"#),
+        answer(200, r#"{"result":[0]}"#),
+        answer(200, format!(r#"{{"result":[1,5,"{}"]}}"#, "x".repeat(2 << 20))),
         answer(200, "<html>"),
         Answer::Reset,
     ] {
@@ -289,7 +333,8 @@ fn a_store_that_fails_changes_nothing_and_says_so() {
 
 #[test]
 fn a_caller_who_leaves_and_a_vm_that_dies_lose_nothing_that_was_taken() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     let stream = give(&at, 0, "a", 60);
     let ask = at.call();
     at.host.answer(&ask, store.run(&ask));
@@ -315,7 +360,8 @@ fn a_caller_who_leaves_and_a_vm_that_dies_lose_nothing_that_was_taken() {
 
 #[test]
 fn a_full_state_of_a_fleet_still_takes_what_an_operator_must_be_able_to_do() {
-    let (Some(one), Some(other), store) = (proxy(), proxy(), Store::default()) else { return };
+    let (Some(one), Some(other)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&one);
     let done = |method: &str, path: &str, body: &Value| {
         let stream = call(&one, 0, method, path, body);
         answered(&one, &store);
@@ -336,7 +382,7 @@ fn a_full_state_of_a_fleet_still_takes_what_an_operator_must_be_able_to_do() {
             status => assert_eq!(status, 200),
         }
     }
-    assert!(full > 0, "{} bytes", store.0.borrow().1.len());
+    assert!(full > 0, "{} bytes", store.held.borrow().1.len());
     for _ in 0..12 {
         assert_eq!(done("POST", "/v1/metrics/each/reset", &Value::Null), 200);
     }
@@ -354,13 +400,14 @@ fn a_full_state_of_a_fleet_still_takes_what_an_operator_must_be_able_to_do() {
     assert_eq!(get(&other, "/v1/audit")["entries"].as_array().unwrap().last().unwrap()["action"], "override_expired");
     assert_eq!(get(&one, "/v1/status")["runtime"]["in_step"], json!(true));
     assert_eq!(done("DELETE", "/v1/rules/r0", &Value::Null), 204);
-    assert!(store.0.borrow().1.len() <= 500_000);
+    assert!(store.held.borrow().1.len() <= 500_000);
     one.sound();
 }
 
 #[test]
 fn what_is_too_large_to_be_taken_over_is_said_once_and_looked_for_again() {
-    let (Some(at), store) = (proxy(), Store::default()) else { return };
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
     give(&at, 0, "a", 1);
     answered(&at, &store);
     // A version with other bounds has put more than this one would.
@@ -370,7 +417,7 @@ fn what_is_too_large_to_be_taken_over_is_said_once_and_looked_for_again() {
         let rule = json!({"name": "x", "scope": "global", "rate": 9, "window_seconds": 60, "more": "x".repeat(bytes)});
         state["rules"] = json!([rule]);
         let tag = format!("{generation}-{}", state["audit"]["head"]["hash"].as_str().unwrap());
-        *store.0.borrow_mut() = (tag, state.to_string());
+        *store.held.borrow_mut() = (tag, state.to_string());
     };
     put(2, 499_500);
     for _ in 0..62 {

@@ -434,12 +434,13 @@ fn looks_at_addresses(policy: &Policy) -> bool {
 /// Enough groups for the 1,000 rules that a policy may have: 4,096 groups hold eight each with room to spare.
 const MAX_GROUPS: u32 = 4096;
 
-/// The least number of groups such that none holds more than half a bucket: a policy of up to eight rules has one.
+/// The least power of two of groups such that none holds more than half a bucket: a policy of up to eight rules has one.
+/// Cells move when it changes, so powers, which change a few times while a policy grows.
 fn groups(rule_ids: &[u64]) -> u32 {
     let fits = |groups: u32| {
         (0..groups).all(|wanted| rule_ids.iter().filter(|id| group(**id, groups) == wanted).count() <= WAYS / 2)
     };
-    (1..=MAX_GROUPS).find(|groups| fits(*groups)).unwrap_or(MAX_GROUPS)
+    (0..MAX_GROUPS.ilog2()).map(|power| 1 << power).find(|groups| fits(*groups)).unwrap_or(MAX_GROUPS)
 }
 
 fn group(rule_id: u64, groups: u32) -> u32 {

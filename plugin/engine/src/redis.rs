@@ -53,7 +53,7 @@ pub use failure::Failure;
 pub use lease::Lease;
 pub use reply::CellOutcome;
 pub use script::{ACQUIRE, QUEUE, SCRIPTS, Script};
-pub use state::{StateAnswer, read_state, state_key};
+pub use state::{Has, StateAnswer, read_state, state_key};
 
 use crate::acquire::Acquire;
 use crate::identity::Subject;

@@ -336,3 +336,27 @@ fn a_clock_that_steps_back_locks_nobody_out() {
         }
     }
 }
+
+#[test]
+fn a_policy_that_grows_starts_counters_afresh_a_few_times_only() {
+    let engine = |rules: usize| {
+        let rule = |number| {
+            format!(
+                r#"{{"name": "r{number}", "scope": "per_ip", "rate": 1, "window_seconds": 60, "endpoints": ["/{number}"]}}"#
+            )
+        };
+        let rules: Vec<String> = (0..rules).map(rule).collect();
+        Proxy::with_rules(&rules.join(",")).engine
+    };
+    let mut proxy = Proxy { engine: engine(8), memory: Memory::new(4_096, [1; 16]), now: START };
+    let passing = |proxy: &mut Proxy| (0..8).filter(|path| !is_limited(&proxy.get(&format!("/{path}")))).count();
+    assert_eq!(passing(&mut proxy), 8);
+    let mut afresh = Vec::new();
+    for rules in 9..=100 {
+        proxy.engine = engine(rules);
+        if passing(&mut proxy) > 0 {
+            afresh.push(rules);
+        }
+    }
+    assert!(afresh.len() <= 6, "{afresh:?}");
+}

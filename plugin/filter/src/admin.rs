@@ -170,7 +170,7 @@ impl Deployment {
         let Some(operated) = &self.operated else { return };
         self.refresh(now);
         if let Some(spread) = &operated.spread {
-            return self.look_at_store(operated, spread, now);
+            return self.look_at_store(operated, spread);
         }
         if operated.next_due().is_some_and(|at| at <= now) {
             // Every worker tries; whoever writes first has noted it, the others find nothing.

@@ -34,7 +34,7 @@ macro_rules! script {
 pub static ACQUIRE: Script = script!("acquire", "acquire.lua", "dc4b45e4e349e59a78c206bde209c73f12d9107a");
 
 /// Keeps what admin APIs have changed.
-pub(super) static STATE: Script = script!("state", "state.lua", "ecf6a2b643dd3f5dadd59eba6b7262f1b39698ae");
+pub(super) static STATE: Script = script!("state", "state.lua", "fb533c452e9b2e5f39c6bf8bb2a8a5ac9eeafa0e");
 
 /// Keeps queued requests.
 pub static QUEUE: Script = script!("queue", "queue.lua", "60f62499b80a17ad21816a2ea70ff01d96887f7d");

@@ -6,10 +6,20 @@ use super::failure::Failure;
 use super::script::STATE;
 use crate::admin::runtime::{Refused, Runtime};
 use crate::policy::Node;
+use crate::time::Timestamp;
 
 /// What the store says of the state.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StateAnswer {
+pub struct StateAnswer {
+    /// The store's clock: one for all proxies, whatever theirs say.
+    pub at: Timestamp,
+    /// What it has.
+    pub has: Has,
+}
+
+/// Which state the store has.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Has {
     /// It is the one that the caller knows.
     Known,
     /// It is another one.
@@ -45,15 +55,15 @@ impl Call {
 /// # Errors
 /// [`Failure::Garbage`]: it is none, or the text in the store is no state.
 pub fn read_state(entries: &[Node]) -> Result<StateAnswer, Failure> {
-    let answer = match entries {
-        [Node::Integer(0)] => Some(StateAnswer::Known),
-        [Node::Integer(1), Node::Text(text)] => {
-            Runtime::read(text.as_bytes()).map(|runtime| StateAnswer::Other(Box::new(runtime)))
-        }
-        [Node::Integer(2)] => Some(StateAnswer::Stored),
-        _ => None,
+    let [Node::Integer(which), Node::Integer(at), text @ ..] = entries else { return Err(Failure::Garbage) };
+    let has = match (which, text) {
+        (0, []) => Has::Known,
+        (1, [Node::Text(text)]) => Has::Other(Box::new(Runtime::read(text.as_bytes()).ok_or(Failure::Garbage)?)),
+        (2, []) => Has::Stored,
+        _ => return Err(Failure::Garbage),
     };
-    answer.ok_or(Failure::Garbage)
+    let at = u64::try_from(*at).map_err(|_| Failure::Garbage)?;
+    Ok(StateAnswer { at: Timestamp::from_micros(at), has })
 }
 
 #[cfg(test)]
@@ -61,16 +71,12 @@ mod tests {
     use super::*;
     use crate::admin::{object, text};
     use crate::redis::read;
-    use crate::time::Timestamp;
+
+    const AT: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
 
     fn state() -> Runtime {
         let mut runtime = Runtime::default();
-        runtime.done(
-            Timestamp::from_micros(1_795_000_000_000_000),
-            "ops",
-            "rule_put",
-            object(&mut [("a", text("\"}"))]),
-        );
+        runtime.done(AT, "ops", "rule_put", object(&mut [("a", text("\"}"))]));
         runtime
     }
 
@@ -82,22 +88,33 @@ mod tests {
         assert_eq!((known.as_str(), tag.as_str()), ("", state().tag().as_str()));
         let quoted = serde_json::to_string(sent).unwrap();
         for name in ["result", "EVALSHA"] {
-            let answer = read(200, format!("{{\"{name}\":[1,{quoted}]}}").as_bytes()).unwrap();
-            assert_eq!(read_state(&answer), Ok(StateAnswer::Other(Box::new(state()))));
+            let answer = read(200, format!("{{\"{name}\":[1,1795000000000000,{quoted}]}}").as_bytes()).unwrap();
+            assert_eq!(read_state(&answer), Ok(StateAnswer { at: AT, has: Has::Other(Box::new(state())) }));
         }
     }
 
     #[test]
     fn nothing_stored_is_a_state_in_which_nothing_was_done() {
-        let answer = read(200, br#"{"result":[1,""]}"#).unwrap();
-        assert_eq!(read_state(&answer), Ok(StateAnswer::Other(Box::default())));
+        let answer = read(200, br#"{"result":[1,1795000000000000,""]}"#).unwrap();
+        assert_eq!(read_state(&answer), Ok(StateAnswer { at: AT, has: Has::Other(Box::default()) }));
         assert_eq!(Runtime::default().tag(), "");
     }
 
     #[test]
     fn anything_else_is_garbage() {
-        for text in ["[3]", "[0,1]", "[1]", r#"[1,"{}"]"#, "[1,2]", r#"["0"]"#, r#"[1,"{\"layout\":9}"]"#, r#"[2,""]"#]
-        {
+        for text in [
+            "[0]",
+            "[3,5]",
+            "[0,-5]",
+            r#"[0,"5"]"#,
+            "[0,5,1]",
+            "[1,5]",
+            r#"[1,5,"{}"]"#,
+            "[1,5,2]",
+            r#"["0",5]"#,
+            r#"[1,5,"{\"layout\":9}"]"#,
+            r#"[2,5,""]"#,
+        ] {
             let answer = read(200, format!("{{\"result\":{text}}}").as_bytes()).unwrap();
             assert_eq!(read_state(&answer), Err(Failure::Garbage), "{text}");
         }

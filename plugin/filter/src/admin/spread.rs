@@ -2,7 +2,8 @@
 //! that over; what an admin API changes goes to the store first, so that all changes of a fleet are one history.
 //!
 //! The history with more changes goes on: a proxy that has started anew takes over what the store has, and a store that has
-//! lost the last changes, or all, is given them back by whoever still has them.
+//! lost the last changes, or all, is given them back by whoever still has them. Its clock is the store's: a proxy whose own
+//! is wrong ends no grant of the others.
 
 use core::cell::Cell;
 
@@ -10,7 +11,7 @@ use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::Call;
 use tidegate_engine::admin::runtime::Runtime;
 use tidegate_engine::policy::Node;
-use tidegate_engine::redis::{self, Failure, StateAnswer};
+use tidegate_engine::redis::{self, Failure, Has, StateAnswer};
 use tidegate_engine::{Micros, Response, Timestamp};
 
 use super::Operated;
@@ -87,21 +88,15 @@ impl Operated {
 }
 
 impl Deployment {
-    /// Looks at the store, if that is due and this VM's turn, with the grants that have ended taken out.
-    pub(super) fn look_at_store(&self, operated: &Operated, spread: &Spread, now: Timestamp) {
+    /// Looks at the store, if that is due and this VM's turn.
+    pub(super) fn look_at_store(&self, operated: &Operated, spread: &Spread) {
         let steady = host::steady();
         let Some(fleet) = self.fleet.as_ref().filter(|_| spread.next_look.get() <= steady) else { return };
         if !operated.takes_turn(spread, steady) {
             return;
         }
-        let (mut state, _) = operated.read_state();
-        let (generation, tag) = (state.generation, state.tag());
-        state.expire(now);
-        // Where it cannot be sent the proxy still hears what others do.
-        if state.generation != generation && propose(operated, fleet, spread, tag.clone(), state) {
-            return;
-        }
-        fleet.run(redis::Call::get_state(&spread.namespace, tag), Errand::State(Asks::Look(None)), UNHURRIED);
+        let known = operated.read_state().0.tag();
+        fleet.run(redis::Call::get_state(&spread.namespace, known), Errand::State(Asks::Look(None)), UNHURRIED);
     }
 
     /// Takes what the store answers. The exchange of a call goes on with it.
@@ -124,20 +119,27 @@ impl Deployment {
         let (Some(operated), Some(fleet)) = (&self.operated, &self.fleet) else { return };
         let Some(spread) = &operated.spread else { return };
         let was_answered = spread.is_answered.replace(answer.is_ok());
-        match answer {
+        match answer.map(|answer| (answer.has, answer.at)) {
             Err(failure) if was_answered => {
                 let key = redis::state_key(&spread.namespace);
                 let why = "what admin APIs of the fleet change does not come here: the store does not give";
                 return host::log(Level::Error, &format!("{why} {key} ({failure})"));
             }
             Err(_) => return,
-            Ok(StateAnswer::Known) => {}
-            Ok(StateAnswer::Stored) => {
+            Ok((Has::Known, at)) => {
+                let (mut ours, _) = operated.read_state();
+                let (generation, tag) = (ours.generation, ours.tag());
+                ours.expire(at);
+                if ours.generation != generation {
+                    propose(operated, fleet, spread, tag, ours);
+                }
+            }
+            Ok((Has::Stored, _)) => {
                 if let Some(proposed) = proposed {
                     operated.adopt(&proposed);
                 }
             }
-            Ok(StateAnswer::Other(theirs)) => {
+            Ok((Has::Other(theirs), _)) => {
                 let (ours, _) = operated.read_state();
                 if ours.generation > theirs.generation {
                     // The store has lost what was done.
@@ -162,7 +164,7 @@ impl Deployment {
         fleet.run(call, Errand::State(Asks::Call(exchange)), UNHURRIED)
     }
 
-    /// Sends the store what a call makes of the state that it has (`None`: this proxy's).
+    /// Sends the store what a call makes of the state that it has (`None`: this proxy's), at this moment of its clock.
     ///
     /// # Errors
     /// The answer for a call that changes nothing.
@@ -190,12 +192,12 @@ impl Deployment {
     }
 }
 
-/// Sends the store the state that follows the one of this tag; `false` where it is too large to be sent.
-fn propose(operated: &Operated, fleet: &Fleet, spread: &Spread, known: String, next: Runtime) -> bool {
-    let Ok(call) = redis::Call::set_state(&spread.namespace, known, &next) else {
-        operated.complain("what was done is too large for the fleet's store");
-        return false;
-    };
-    fleet.run(call, Errand::State(Asks::Look(Some(Box::new(next)))), UNHURRIED);
-    true
+/// Sends the store the state that follows the one of this tag.
+fn propose(operated: &Operated, fleet: &Fleet, spread: &Spread, known: String, next: Runtime) {
+    match redis::Call::set_state(&spread.namespace, known, &next) {
+        Ok(call) => {
+            fleet.run(call, Errand::State(Asks::Look(Some(Box::new(next)))), UNHURRIED);
+        }
+        Err(_) => operated.complain("what was done is too large for the fleet's store"),
+    }
 }

@@ -3,7 +3,7 @@
 use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::Call;
 use tidegate_engine::admin::explain::Look;
-use tidegate_engine::redis::{Failure, StateAnswer};
+use tidegate_engine::redis::{Failure, Has, StateAnswer};
 use tidegate_engine::{Header, Response, Timestamp};
 
 use super::body::{self, Body};
@@ -143,11 +143,12 @@ impl Exchange {
             return;
         }
         let State::Changing(mut changing) = core::mem::replace(&mut self.state, State::Answered) else { return };
-        let now = host::now();
-        let theirs = match (came, changing.draft.take()) {
-            (Ok(StateAnswer::Stored), Some(draft)) => return self.changed(draft, &changing.call, now),
-            (Ok(StateAnswer::Other(theirs)), _) => Some(*theirs),
-            (Ok(_), _) => None,
+        let (theirs, at) = match (came, changing.draft.take()) {
+            (Ok(StateAnswer { has: Has::Stored, .. }), Some(draft)) => {
+                return self.changed(draft, &changing.call, host::now());
+            }
+            (Ok(StateAnswer { has: Has::Other(theirs), at }), _) => (Some(*theirs), at),
+            (Ok(StateAnswer { at, .. }), _) => (None, at),
             (Err(_), None) => {
                 self.respond(&no_answer(), "admin");
                 return;
@@ -165,7 +166,7 @@ impl Exchange {
             return;
         }
         let Changing { caller, call, body, .. } = &*changing;
-        match self.deployment.send_change(self.id, theirs, (caller, call, body), now) {
+        match self.deployment.send_change(self.id, theirs, (caller, call, body), at) {
             Ok(draft) => {
                 changing.draft = Some(draft);
                 self.state = State::Changing(changing);

@@ -132,6 +132,9 @@ impl Exchange {
                     let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
                     self.refuse_queued(&full(rule));
                 }
+                Told::TooLarge => {
+                    self.refuse_queued(&problem(413, "The request body is larger than the store's gateway takes."));
+                }
                 _ => self.refuse_queued(&not_stored()),
             },
             (State::Paging, told) if is_waiting => self.page_told(&told, host::now()),

@@ -45,7 +45,7 @@ impl Exchange {
                 let progress = answer::progress(seen, now);
                 self.deployment.page(Some((&seen.rule, seen.attempts, &progress)), now)
             }
-            Told::Stored(_) | Told::Full | Told::Nothing => no_answer(),
+            Told::Stored(_) | Told::Full | Told::TooLarge | Told::Nothing => no_answer(),
         };
         self.respond(&page, "ticket");
     }

@@ -80,6 +80,8 @@ pub(crate) enum Told {
     Stored(String),
     /// There is no room.
     Full,
+    /// The request is larger than the store's gateway takes: nothing is stored.
+    TooLarge,
     /// How far a job is; `None` where there is none.
     Seen(Option<queue::Seen>),
     /// The store does not answer.
@@ -232,6 +234,7 @@ impl Jobs {
         let now = host::steady();
         match step {
             Step::Put { exchange, ticket, rule, delay } => {
+                let is_too_large = matches!(outcome, Err(Failure::Status(413)));
                 let answer = outcome.ok().and_then(|entries| queue::stored(&entries));
                 if let (Some((_, count)), Some(rule)) = (answer, self.rule(&rule)) {
                     rule.waiting.set(count);
@@ -244,6 +247,7 @@ impl Jobs {
                             Told::Stored(ticket)
                         }
                         Some((false, _)) => Told::Full,
+                        None if is_too_large => Told::TooLarge,
                         None => {
                             // It may be stored all the same.
                             self.take_back(fleet, &ticket);

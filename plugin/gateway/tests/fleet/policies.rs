@@ -14,6 +14,9 @@ use crate::proxies::{Fleet, count};
 use crate::servers::Redis;
 use crate::skip;
 
+/// How long workers may take to find out on a machine that is busy with more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 struct Parts {
     fleet: Fleet,
     namespace: String,
@@ -49,30 +52,32 @@ impl Parts {
         count(&answers, 200)
     }
 
-    /// Ends Redis and lets every worker find out: until half of a burst is spared on each proxy.
-    fn stops(&mut self, request: &Request) {
+    /// Ends Redis and lets every worker find out: until none of a burst fails on each proxy. How many passed meanwhile.
+    fn stops(&mut self, request: &Request) -> usize {
         self.redis.kill();
+        let mut passed = 0;
         for proxy in 0..2 {
-            wait_for("all workers to leave the store alone", Duration::from_secs(10), || {
+            wait_for("all workers to leave the store alone", PATIENCE, || {
                 let before = self.count("store_calls_total.failed");
-                self.fleet.send_to(proxy, 40, 8, request);
+                passed += self.passing(proxy, 40, request);
                 (self.count("store_calls_total.failed") == before).then_some(())
             });
         }
         assert_eq!(self.count("store_healthy"), 0);
+        passed
     }
 
-    /// Starts an empty Redis, and waits until nobody is spared.
-    fn comes_back(&mut self, request: &Request) {
+    /// Starts an empty Redis, and waits until nobody is spared. How many passed meanwhile.
+    fn comes_back(&mut self, request: &Request) -> usize {
         self.redis.restart(&[]);
-        wait_for("all workers to ask again", Duration::from_secs(10), || {
+        let mut passed = 0;
+        wait_for("all workers to ask again", PATIENCE, || {
             let before = self.count("store_calls_total.spared");
-            for proxy in 0..2 {
-                self.fleet.send_to(proxy, 20, 8, request);
-            }
+            passed += (0..2).map(|proxy| self.passing(proxy, 20, request)).sum::<usize>();
             (self.count("store_calls_total.spared") == before).then_some(())
         });
         assert_eq!(self.count("store_healthy"), 2);
+        passed
     }
 
     /// Whether nothing went wrong that a slow machine may bring about: a call that took longer than the policy's 20 ms.
@@ -98,13 +103,14 @@ fn exact_deny_gives_no_paid_call_away() {
     }
     // A quarter of twelve on each proxy, and the first has let two through already.
     assert_eq!([at.passing(0, 20, &sign_in), at.passing(1, 20, &sign_in)], [3 - at_first, 3]);
-    at.comes_back(&paid);
+    let taken = at.comes_back(&paid);
     let failed = at.count("store_calls_total.failed");
     let paid_again: usize = (0..2).map(|proxy| at.passing(proxy, 20, &paid)).sum();
     let sign_ins: usize = (0..2).map(|proxy| at.passing(proxy, 10, &sign_in)).sum();
     println!("fleet-exact-deny: {paid_again} of 40 and {sign_ins} of 20 passed once it was back");
     if at.is_calm(failed) {
-        assert_eq!((paid_again, sign_ins), (40, 12), "the fleet's limit, from an empty Redis");
+        let left = 40.min(1_000_usize.saturating_sub(taken));
+        assert_eq!((paid_again, sign_ins), (left, 12), "the fleet's limit, from an empty Redis");
     }
     at.fleet.assert_nothing_died();
 }
@@ -118,21 +124,24 @@ fn lease_local_goes_on_with_what_one_proxy_may() {
     let warm: usize = (0..2).map(|proxy| at.passing(proxy, 200, &request)).sum();
     assert_eq!(warm, 400);
     let leased = at.count("store_calls_total.leased");
-    assert!(leased > 200, "{leased}");
-    at.stops(&request);
+    if at.is_calm(0) {
+        assert!(leased > 200, "{leased}");
+    }
+    let tried = at.stops(&request);
     let passed: usize = (0..2).map(|proxy| at.passing(proxy, 1_000, &request)).sum();
     let flowed = 10 * (usize::try_from(started.elapsed().as_secs()).unwrap() + 1);
-    println!("fleet-lease-local: {passed} passed meanwhile, {leased} of 400 were leased before");
-    // Each proxy by itself admits 600, less what it has let through already: 200, and the tries of `stops`.
-    assert!(passed <= 2 * (400 + flowed), "{passed}");
-    assert!(passed >= 400, "nobody is locked out: {passed}");
-    at.comes_back(&request);
+    println!("fleet-lease-local: {tried} + {passed} passed meanwhile, {leased} of 400 were leased before");
+    // Each proxy by itself admits 600, less the 200 that it has let through already.
+    assert!(tried + passed <= 2 * (400 + flowed), "{tried} + {passed}");
+    assert!(tried + passed >= 400, "nobody is locked out: {tried} + {passed}");
+    let tried = at.comes_back(&request);
     let answered = at.count("store_calls_total.answered");
     let passed: usize = (0..2).map(|proxy| at.passing(proxy, 1_000, &request)).sum();
     assert!(at.count("store_calls_total.answered") > answered);
     let flowed = 10 * (usize::try_from(started.elapsed().as_secs()).unwrap() + 1);
-    // No more than the fleet's 600 of an empty Redis; and hardly less, but for what leases hold and `comes_back` took.
-    assert!(passed <= 600 + flowed && passed >= 300, "{passed}");
+    println!("fleet-lease-local: {tried} + {passed} passed once it was back");
+    // No more than the fleet's 600 of an empty Redis; and hardly less, but for what leases hold.
+    assert!(passed <= 600 + flowed && tried + passed >= 300, "{tried} + {passed}");
     at.fleet.assert_nothing_died();
 }
 

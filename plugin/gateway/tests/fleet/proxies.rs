@@ -1,5 +1,8 @@
 //! A fleet: so many Envoys with one policy, whose store is a gateway.
 
+use std::sync::{Condvar, Mutex};
+use std::thread::{self, ThreadId};
+
 use serde_json::{Value, json};
 use xtask::envoy::{Cluster, Envoy, Filter, Plugin, Settings, fetch};
 use xtask::load::{Answer, Client, Request};
@@ -18,6 +21,34 @@ pub(crate) const YEAR: u64 = 366 * 24 * 3600;
 pub(crate) struct Fleet {
     pub(crate) envoys: Vec<Envoy>,
     pub(crate) upstream: Upstream,
+    _turn: Turn,
+}
+
+/// One test at a time has proxies: beside the load of another its times would be the machine's. A test may have several
+/// fleets; what it starts before its first is not held up.
+struct Turn;
+
+/// Whose turn it is, and how many fleets that test has.
+static TURN: (Mutex<Option<(ThreadId, usize)>>, Condvar) = (Mutex::new(None), Condvar::new());
+
+impl Turn {
+    fn take() -> Self {
+        let (held, free) = &TURN;
+        let me = thread::current().id();
+        let others = |turn: &mut Option<(ThreadId, usize)>| turn.is_some_and(|(thread, _)| thread != me);
+        let mut turn = free.wait_while(held.lock().unwrap(), others).unwrap();
+        *turn = Some((me, turn.map_or(1, |(_, fleets)| fleets + 1)));
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (held, free) = &TURN;
+        let mut turn = held.lock().unwrap();
+        *turn = turn.filter(|(_, fleets)| *fleets > 1).map(|(thread, fleets)| (thread, fleets - 1));
+        free.notify_all();
+    }
 }
 
 /// A policy of these rules whose store is the gateway; the header `x-user` is a verified user.
@@ -56,14 +87,15 @@ impl Fleet {
             skip::tell(test, "the .wasm is not built; `cargo xtask build` does");
             return None;
         }
-        let upstream = Upstream::start().unwrap();
         let binary = fetch::binary(IfMissing::Install).unwrap();
+        let turn = Turn::take();
+        let upstream = Upstream::start().unwrap();
         let envoys = (0..envoys).map(|_| {
             let mut settings = Settings::new(upstream.address(), vec![Filter::Discovered(plugin.clone())]);
             settings.clusters.push(cluster.clone());
             Envoy::start(&binary, &settings).unwrap()
         });
-        Some(Self { envoys: envoys.collect(), upstream })
+        Some(Self { envoys: envoys.collect(), upstream, _turn: turn })
     }
 
     /// Sends so many requests over all proxies at once, each with `in_flight` of them out; their answers.
