@@ -110,8 +110,8 @@ export interface RequestParts {
   ip?: string;
   user?: string;
   metadata?: Record<string, string>;
-  /** The body, where a rule may queue the request. */
-  body?: string | Uint8Array | ArrayBuffer;
+  /** The body, where a rule may queue the request; or what reads it then: nothing where it has more bytes than `most`. */
+  body?: string | Uint8Array | ArrayBuffer | ((most: number) => Promise<Uint8Array | undefined>);
 }
 
 export interface LimitOptions {

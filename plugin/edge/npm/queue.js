@@ -83,6 +83,7 @@ function linesOf(headers) {
 async function bodyOf(subject, lines, most) {
   if (!isFetchRequest(subject)) {
     const given = Object.hasOwn(subject, "body") ? subject.body : undefined;
+    if (typeof given === "function") return given(most);
     const says = (name) => lines.some(([known, value]) => known === name && value !== "0");
     if (given === undefined && (says("content-length") || says("transfer-encoding"))) {
       throw new Error("a request that may be queued needs its body: give it as `body`");

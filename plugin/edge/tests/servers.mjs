@@ -11,9 +11,10 @@ import { ratelimit as forExpress } from "tidegate/express";
 import { ratelimit as forFastify } from "tidegate/fastify";
 import { ratelimit as forFetch } from "tidegate/fetch";
 import { ratelimit as forHono } from "tidegate/hono";
+import { queueTo } from "tidegate/queue";
 import { expect, summary, test } from "./helpers.mjs";
 
-const limiterOf = (rule) => new Ratelimit({ policy: { version: 1, rules: [{ name: "r", scope: "per_ip", window_seconds: 1, rate: 1, ...rule }] } });
+const limiterOf = (rule, settings) => new Ratelimit({ policy: { version: 1, rules: [{ name: "r", scope: "per_ip", window_seconds: 1, rate: 1, ...rule }] }, ...settings });
 const throttle = (max_delay_ms) => ({ burst: 1, strategy: { type: "throttle", max_delay_ms } });
 const graceful = (path) => ({ window_seconds: 3_600, strategy: { type: "graceful", ceiling: 5, forward: { headers: { "x-lite": "1" }, ...(path && { path }) } } });
 const pause = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
@@ -108,6 +109,37 @@ for (const [name, serving] of Object.entries(servers)) {
     });
   });
 
+  await test(`${name}: a queued request has its body, whole, and is 413 where it is too long`, async () => {
+    const jobs = [];
+    const strategy = { type: "queue", cluster: "unused", authority: "unused", allow_unverified: true, max_body_bytes: 100_000, max_wait_seconds: 600 };
+    const errors = [];
+    const limiter = limiterOf({ window_seconds: 60, strategy }, { queue: queueTo(async (job) => void jobs.push(job)), onError: (error) => errors.push(error.message) });
+    await serving(limiter, undefined, async (port) => {
+      const post = async (body) => (await fetch(`http://127.0.0.1:${port}/work`, { method: "POST", body, duplex: "half" })).status;
+      const long = Uint8Array.from({ length: 100_000 }, (_, index) => index % 251);
+      const pieces = new ReadableStream({
+        async start(to) {
+          for (let at = 0; at < long.length; at += 33_333) {
+            to.enqueue(long.subarray(at, at + 33_333));
+            await pause(5);
+          }
+          to.close();
+        },
+      });
+      expect([await post("first"), await post("second"), await post(pieces), await post(undefined)], [200, 202, 202, 202], "statuses");
+      expect([await post(new Uint8Array(100_001)), await post("again")], [413, 202], "too long, and one after it");
+      expect(jobs.map((job) => atob(job.body).length), [6, 100_000, 0, 5], "bodies");
+      expect(Uint8Array.from(atob(jobs[1].body), (letter) => letter.charCodeAt(0)).every((byte, index) => byte === index % 251), true, "byte for byte");
+      const socket = connect(port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write("POST /work HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf");
+      await pause(100);
+      socket.destroy();
+      while (errors.length === 0) await pause(10);
+      expect([errors, jobs.length, limiter.metrics().waiting], [["the client left before its body was whole"], 4, 4], "who leaves gives its place back");
+    });
+  });
+
   await test(`${name}: a target with scheme and host counts as its path`, async () => {
     await serving(limiterOf({ rate: 2, window_seconds: 60, endpoints: ["/full"] }), undefined, async (port) => {
       const statuses = [];
@@ -118,6 +150,19 @@ for (const [name, serving] of Object.entries(servers)) {
     });
   });
 }
+
+await test("express: what a parser has read cannot be queued, and says so", async () => {
+  const errors = [];
+  const strategy = { type: "queue", cluster: "unused", authority: "unused", allow_unverified: true };
+  const limiter = limiterOf({ window_seconds: 60, strategy }, { queue: queueTo(async () => {}), onError: (error) => errors.push(error.message) });
+  const app = express();
+  app.use(express.json(), forExpress(limiter), (request, response) => response.end());
+  await listening(http.createServer(app), async (port) => {
+    const post = async () => (await fetch(`http://127.0.0.1:${port}/`, { method: "POST", body: "{}", headers: { "content-type": "application/json" } })).status;
+    expect([await post(), await post()], [200, 429], "statuses");
+    expect(errors, ["a request that may be queued must not have been read: limit before a parser of bodies"], "told");
+  });
+});
 
 await test("node: trailers cannot say it either", async () => {
   const limit = forExpress(limiterOf({ rate: 5 }));

@@ -2,11 +2,41 @@
 // before it goes on, and whether its client has left.
 import { pathOf } from "../lib/request.js";
 
-/** The request as it was received: `rawHeaders` keeps repeated lines apart. */
-export function described({ method, rawHeaders }, target) {
+/** As long as the proxy waits for the whole body of a request that it queues. */
+const BODY_MS = 30_000;
+
+/** The request as it was received: `rawHeaders` keeps repeated lines apart. Its body is read if it is to be queued. */
+export function described(request, target) {
+  const { method, rawHeaders } = request;
   const headers = [];
   for (let index = 0; index < rawHeaders.length; index += 2) headers.push([rawHeaders[index], rawHeaders[index + 1]]);
-  return { method, path: pathOf(target), headers };
+  return { method, path: pathOf(target), headers, body: (most) => bodyOf(request, most) };
+}
+
+/** The body's bytes; undefined where there are more than `most`: what comes after them is dropped. */
+async function bodyOf(request, most) {
+  if (request.readableDidRead) {
+    throw new Error("a request that may be queued must not have been read: limit before a parser of bodies");
+  }
+  const chunks = [];
+  let [size, timer] = [0, undefined];
+  const isWhole = await new Promise((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`the body was not whole within ${BODY_MS / 1_000} s`)), BODY_MS);
+    request.once("end", () => resolve(true)).once("close", () => reject(new Error("the client left before its body was whole")));
+    request.on("data", (chunk) => {
+      size += chunk.length;
+      if (size <= most) chunks.push(chunk);
+      else resolve(false);
+    });
+  }).finally(() => clearTimeout(timer));
+  if (!isWhole) return undefined;
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
 }
 
 /** Takes out what only Tidegate may say, in any spelling: of the headers now, of the trailers when they have come. */
