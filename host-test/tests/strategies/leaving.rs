@@ -102,7 +102,7 @@ fn ten_thousand_requests_reset_at_once_leave_nothing() {
         ["allowed", "delayed", "limited"].map(|outcome| bench.count(&format!("requests_total.{outcome}")))
     };
     let mut resident = Vec::new();
-    for round in 1..=2 {
+    for round in 1..=8 {
         // Envoy ends a connection after 500 early resets.
         for connection_number in 0..50 {
             let mut connection = Connection::open(bench.address());
@@ -120,14 +120,17 @@ fn ten_thousand_requests_reset_at_once_leave_nothing() {
     let counts = all(&bench);
     let abandoned = bench.count("abandoned_total");
     println!(
-        "throttle, twice 10,000 requests reset at once: allowed, held, refused {counts:?}, {abandoned} gave their place \
-         back, Envoy has {} MB after the first, {} MB after the second",
-        resident[0] >> 20,
-        resident[1] >> 20
+        "throttle, eight times 10,000 requests reset at once: allowed, held, refused {counts:?}, {abandoned} gave their \
+         place back, Envoy has {:?} MB after each",
+        resident.iter().map(|bytes| bytes >> 20).collect::<Vec<u64>>()
     );
     assert_eq!(counts[1], abandoned, "nobody who waited is left");
     // Nobody may have been let through more often than its rate: 97 users, once a minute.
     assert!(counts[0] <= 97 * 2, "{counts:?}");
-    assert!(resident[1] < resident[0] + (16 << 20), "{resident:?}");
+    // Envoy's allocator takes some tens of megabytes in one round or another; what each request left would show in every
+    // one: 200 bytes are 2 MB.
+    let mut grown: Vec<u64> = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+    grown.sort_unstable();
+    assert!(grown[3] < 2 << 20, "{resident:?}");
     bench.assert_nothing_died();
 }
