@@ -70,7 +70,7 @@ fn twenty_thousand_over_all_strategies_leave_nothing_behind() {
     let _alone = alone();
     let Some(mut bench) = serve("overload", &policy(rules()), Bodies::Seen) else { return };
     let mut resident = Vec::new();
-    for round in ["warm-up", "measured"] {
+    for round in 1..=4 {
         let start = Instant::now();
         let counts = flood(&bench);
         let took = start.elapsed();
@@ -81,15 +81,17 @@ fn twenty_thousand_over_all_strategies_leave_nothing_behind() {
         // Clients have left; Envoy frees their connections.
         assert!(within(Duration::from_secs(10), || bench.envoy.stat("http.main.downstream_cx_active").unwrap() == 0));
         let bytes = bench.envoy.resident_bytes().unwrap();
-        println!("overload, {round}: {REQUESTS} in {took:.1?}: {counts:?}, Envoy then has {} MB", bytes >> 20);
+        println!("overload, round {round}: {REQUESTS} in {took:.1?}: {counts:?}, Envoy then has {} MB", bytes >> 20);
         resident.push(bytes);
     }
     for outcome in ["allowed", "degraded", "delayed", "queued", "limited"] {
         assert!(bench.count(&format!("requests_total.{outcome}")) > 0, "{outcome}");
     }
     assert_eq!(bench.count("abandoned_total"), 0);
-    let grown = resident[1].saturating_sub(resident[0]);
-    assert!(grown < 16 << 20, "Envoy grew by {grown} bytes in the second round");
+    // Envoy's allocator takes some megabytes in one round or another; what requests left would show in every one.
+    let mut grown: Vec<u64> = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+    grown.sort_unstable();
+    assert!(grown[1] < 8 << 20, "{resident:?}");
     // 20 users under three rules, one address, nothing else.
     assert!(bench.count("table_keys") <= 61 + 4, "{} keys", bench.count("table_keys"));
     bench.assert_nothing_died();
