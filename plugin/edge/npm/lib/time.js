@@ -27,19 +27,20 @@ function nap(millis, signal) {
 }
 
 /**
- * What `work` comes to, unless it takes longer than `millis`: then its signal aborts, and a late answer is not looked at.
+ * What `work` comes to, unless it takes longer than `millis`: then its signal aborts, and a late answer is not looked at;
+ * the error is `late` and how long that was.
  * What it throws before it gives a promise is a failure like any other.
  */
-export function within(work, millis) {
+export function within(work, millis, late = "the store did not answer") {
   const leaving = new AbortController();
   let timer;
-  const late = new Promise((_, reject) => {
+  const tooLong = new Promise((_, reject) => {
     timer = setTimeout(() => {
-      const error = new Error(`the store did not answer within ${millis} ms`);
+      const error = new Error(`${late} within ${millis} ms`);
       reject(error);
       leaving.abort(error);
     }, millis);
   });
   const done = new Promise((resolve) => resolve(work(leaving.signal)));
-  return Promise.race([done, late]).finally(() => clearTimeout(timer));
+  return Promise.race([done, tooLong]).finally(() => clearTimeout(timer));
 }

@@ -1,6 +1,8 @@
 // What the adapters of Node's own requests share: such a request as it was received, what is taken out of it or set
 // before it goes on, and whether its client has left.
+import { Buffer } from "node:buffer";
 import { pathOf } from "../lib/request.js";
+import { within } from "../lib/time.js";
 
 /** As long as the proxy waits for the whole body of a request that it queues. */
 const BODY_MS = 30_000;
@@ -19,24 +21,18 @@ async function bodyOf(request, most) {
     throw new Error("a request that may be queued must not have been read: limit before a parser of bodies");
   }
   const chunks = [];
-  let [size, timer] = [0, undefined];
-  const isWhole = await new Promise((resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`the body was not whole within ${BODY_MS / 1_000} s`)), BODY_MS);
-    request.once("end", () => resolve(true)).once("close", () => reject(new Error("the client left before its body was whole")));
-    request.on("data", (chunk) => {
-      size += chunk.length;
-      if (size <= most) chunks.push(chunk);
-      else resolve(false);
+  let size = 0;
+  const read = () =>
+    new Promise((resolve, reject) => {
+      request.once("end", () => resolve(true)).once("close", () => reject(new Error("the client left before its body was whole")));
+      request.on("data", (chunk) => {
+        size += chunk.length;
+        if (size <= most) chunks.push(chunk);
+        else resolve(false);
+      });
     });
-  }).finally(() => clearTimeout(timer));
-  if (!isWhole) return undefined;
-  const bytes = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
+  const isWhole = await within(read, BODY_MS, "the body was not whole");
+  return isWhole ? Buffer.concat(chunks) : undefined;
 }
 
 /** Takes out what only Tidegate may say, in any spelling: of the headers now, of the trailers when they have come. */

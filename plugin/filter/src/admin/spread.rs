@@ -119,27 +119,29 @@ impl Deployment {
         let (Some(operated), Some(fleet)) = (&self.operated, &self.fleet) else { return };
         let Some(spread) = &operated.spread else { return };
         let was_answered = spread.is_answered.replace(answer.is_ok());
-        match answer.map(|answer| (answer.has, answer.at)) {
+        match answer {
             Err(failure) if was_answered => {
                 let key = redis::state_key(&spread.namespace);
                 let why = "what admin APIs of the fleet change does not come here: the store does not give";
                 return host::log(Level::Error, &format!("{why} {key} ({failure})"));
             }
             Err(_) => return,
-            Ok((Has::Known, at)) => {
-                let (mut ours, _) = operated.read_state();
-                let (generation, tag) = (ours.generation, ours.tag());
-                ours.expire(at);
-                if ours.generation != generation {
-                    propose(operated, fleet, spread, tag, ours);
+            Ok(StateAnswer { has: Has::Known, at }) => {
+                // The whole state is read only where something ends.
+                let first_end = operated.runtime.borrow().next_expiry();
+                if first_end.is_some_and(|end| end <= at) {
+                    let (mut ours, _) = operated.read_state();
+                    let known = ours.tag();
+                    ours.expire(at);
+                    propose(operated, fleet, spread, known, ours);
                 }
             }
-            Ok((Has::Stored, _)) => {
+            Ok(StateAnswer { has: Has::Stored, .. }) => {
                 if let Some(proposed) = proposed {
                     operated.adopt(&proposed);
                 }
             }
-            Ok((Has::Other(theirs), _)) => {
+            Ok(StateAnswer { has: Has::Other(theirs), .. }) => {
                 let (ours, _) = operated.read_state();
                 if ours.generation > theirs.generation {
                     // The store has lost what was done.

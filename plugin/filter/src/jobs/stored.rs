@@ -234,21 +234,20 @@ impl Jobs {
         let now = host::steady();
         match step {
             Step::Put { exchange, ticket, rule, delay } => {
-                let is_too_large = matches!(outcome, Err(Failure::Status(413)));
-                let answer = outcome.ok().and_then(|entries| queue::stored(&entries));
-                if let (Some((_, count)), Some(rule)) = (answer, self.rule(&rule)) {
+                let answer = outcome.map(|entries| queue::stored(&entries));
+                if let (Ok(Some((_, count))), Some(rule)) = (answer, self.rule(&rule)) {
                     rule.waiting.set(count);
                 }
                 Some((
                     exchange,
                     match answer {
-                        Some((true, _)) => {
+                        Ok(Some((true, _))) => {
                             stored.due_in(delay, now);
                             Told::Stored(ticket)
                         }
-                        Some((false, _)) => Told::Full,
-                        None if is_too_large => Told::TooLarge,
-                        None => {
+                        Ok(Some((false, _))) => Told::Full,
+                        Err(Failure::Status(413)) => Told::TooLarge,
+                        Ok(None) | Err(_) => {
                             // It may be stored all the same.
                             self.take_back(fleet, &ticket);
                             Told::Nothing

@@ -125,15 +125,6 @@ impl Outage {
         Took(took)
     }
 
-    /// Whether the machine itself was so slow between two moments that calls may have failed for that alone.
-    fn has_stalled(&self, from: Duration, to: Duration) -> bool {
-        let is_free = |number: usize| PATHS[number % PATHS.len()] == FREE;
-        let is_late = |(number, answer): &(usize, Answer)| {
-            is_free(*number) && (from..to).contains(&answer.sent) && answer.took > TIMEOUT / 2
-        };
-        self.answers.iter().any(is_late)
-    }
-
     /// How long after the store was back its answers decided again: `SETTLED` requests in a row. A stall of the machine
     /// after that, longer than `timeout_ms`, is an outage of its own.
     fn recovered(&self) -> Duration {
@@ -170,8 +161,7 @@ impl Outage {
         );
         // Before it failed, the store's limits held, and it answered.
         let (passed, all) = self.passed("/deny", Duration::ZERO, self.down);
-        let is_answered = passed * 100 >= all * 95 || self.has_stalled(Duration::ZERO, self.down);
-        assert!(is_answered, "{what}: {passed} of {all} before");
+        assert!(passed * 100 >= all * 95, "{what}: {passed} of {all} before");
         let (passed, all) = self.passed("/allow", Duration::ZERO, self.down);
         assert!(passed < all, "{what}: limited before");
         let bound = f64::from(PROXIES) * LOCAL_RATE * (1.0 + lasted);
@@ -180,8 +170,7 @@ impl Outage {
         assert!(local <= bound, "{what}: local {local}, at most {bound}");
         assert!(local >= f64::from(PROXIES) * LOCAL_RATE * (lasted - 0.5) * 0.7, "{what}: local {local}");
         assert_eq!(allow.0, allow.1, "{what}: allow");
-        let is_back = recovered <= RECOVERY || self.has_stalled(self.back, Duration::MAX);
-        assert!(is_back, "{what}: {recovered:?}");
+        assert!(recovered <= RECOVERY, "{what}: {recovered:?}");
         // Four VMs: five failures in a row open a breaker, besides what was out already; then one try a second.
         let tries = self.back.saturating_sub(self.down).as_secs() + 3;
         assert!(self.failed <= 4 * (5 + 20 + tries), "{what}: {} failed", self.failed);
