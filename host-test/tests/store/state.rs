@@ -193,6 +193,35 @@ fn whoever_was_slower_changes_what_the_other_made() {
 }
 
 #[test]
+fn a_change_names_rules_that_only_others_know_yet() {
+    let (Some(one), Some(other)) = (proxy(), proxy()) else { return };
+    let store = Store::of(&one);
+    let rule = json!({"scope": "per_ip", "rate": 1, "window_seconds": 60});
+    let switch = json!({"target_rule": "new", "reason": "maintenance", "duration_minutes": 5, "unlimited": true});
+    let put = call(&one, 0, "PUT", "/v1/rules/new", &rule);
+    answered(&one, &store);
+    assert_eq!(put.status(), 200);
+    // A worker that has had no request since, and a proxy that has not looked since; what it was asked for is done with
+    // what it learns.
+    for (at, worker) in [(&one, 1), (&other, 2)] {
+        let given = call(at, worker, "POST", "/v1/overrides", &switch);
+        answered(at, &store);
+        assert_eq!(given.status(), 201, "{}", json_of(&given));
+    }
+    // A rule that comes while the proxy asks.
+    let reset = call(&one, 1, "POST", "/v1/metrics/newer/reset", &Value::Null);
+    let put = call(&other, 1, "PUT", "/v1/rules/newer", &rule);
+    answered(&other, &store);
+    assert_eq!(put.status(), 200);
+    answered(&one, &store);
+    assert_eq!(reset.status(), 200, "{}", json_of(&reset));
+    second(&store, &[&one, &other]);
+    assert_eq!(get(&one, "/v1/audit"), get(&other, "/v1/audit"));
+    one.sound();
+    other.sound();
+}
+
+#[test]
 fn a_caller_who_is_always_slower_is_told_that_nothing_was_changed() {
     let (Some(at), Some(other)) = (proxy(), proxy()) else { return };
     let store = Store::of(&at);

@@ -12,6 +12,7 @@ use tidegate_engine::{Response, Timestamp};
 use super::Operated;
 use super::state::{Draft, refused};
 use crate::fleet::Fleet;
+use crate::host;
 use crate::root::Deployment;
 
 /// What this version's admin API can do.
@@ -61,7 +62,7 @@ impl Deployment {
         self.made(operated, call, response, now).unwrap_or_else(|refusal| refusal)
     }
 
-    /// What a call that changes something makes of a state.
+    /// What a call that changes something makes of the state that is in shared data, whose rules it may name.
     pub(super) fn draft(
         &self,
         operated: &Operated,
@@ -71,6 +72,7 @@ impl Deployment {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Draft, Response> {
+        self.refresh(host::now());
         runtime.expire(now);
         let by = Author { operated, caller, now };
         let response = match call {

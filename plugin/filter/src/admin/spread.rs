@@ -179,6 +179,10 @@ impl Deployment {
     ) -> Result<Draft, Response> {
         let (Some(fleet), Some(operated)) = (&self.fleet, &self.operated) else { return Err(answer::unauthorized()) };
         let Some(spread) = &operated.spread else { return Err(answer::unauthorized()) };
+        if let Some(theirs) = &theirs {
+            // The call may name a rule that only the others know yet.
+            operated.adopt(theirs);
+        }
         let (ours, _) = operated.read_state();
         let (tag, state) = match theirs {
             Some(theirs) => (theirs.tag(), if theirs.supersedes(&ours) { theirs } else { ours }),
