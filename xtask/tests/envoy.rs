@@ -39,6 +39,7 @@ fn it_serves_both_protocols_and_tells_what_it_did() {
     assert_eq!(envoy.stat("http.main.downstream_rq_2xx").unwrap(), 2);
     assert!(envoy.prometheus().unwrap().contains("envoy_http_downstream_rq_xx"));
     assert!(envoy.resident_bytes().unwrap() > 10_000_000);
+    assert!((1_000_000..50_000_000).contains(&envoy.allocated_bytes().unwrap()));
     assert!(envoy.cpu_time().unwrap() > Duration::ZERO);
     let error = envoy.address("other").unwrap_err().to_string();
     assert!(error.contains("there are: main"), "{error}");

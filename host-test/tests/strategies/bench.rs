@@ -97,6 +97,18 @@ impl Bench {
         assert!(within(patience, || self.count(name) == wanted), "{name}: {} and not {wanted}", self.count(name));
     }
 
+    /// What Envoy has allocated once all clients are gone: the least in a second, since it frees some things later than
+    /// others.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        let are_gone = || self.envoy.stat("http.main.downstream_cx_active").unwrap() == 0;
+        assert!(within(Duration::from_secs(20), are_gone), "connections of clients that have left");
+        let one = |_| {
+            sleep(Duration::from_millis(50));
+            self.envoy.allocated_bytes().unwrap()
+        };
+        (0..20).map(one).min().unwrap()
+    }
+
     /// Gives the running Envoy another policy.
     pub(crate) fn update(&self, policy: &Value) {
         self.envoy.update(&Plugin { policy: policy.to_string(), ..self.plugin.clone() }).unwrap();
@@ -129,14 +141,6 @@ pub(crate) fn within(patience: Duration, mut is_true: impl FnMut() -> bool) -> b
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// By how many bytes Envoy grows in one round as in another, of what it had after each: its allocator takes tens of
-/// megabytes in some rounds and none in most, what requests leave shows in every one.
-pub(crate) fn median_growth(resident: &[u64]) -> u64 {
-    let mut grown: Vec<u64> = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-    grown.sort_unstable();
-    grown[grown.len() / 2]
 }
 
 /// Sends all of them at once; every one must be answered.

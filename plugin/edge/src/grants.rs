@@ -64,7 +64,7 @@ fn target(engine: &Engine, targets: [&str; 4]) -> Result<Target, String> {
         return Err("one of target_user_id, target_ip, target_endpoint and target_rule is needed".to_owned());
     }
     let rule = rule.filter(|rule| *rule != "*");
-    if rule.is_some_and(|name| !engine.policy().rules.iter().any(|known| known.name == name)) {
+    if rule.is_some_and(|name| engine.policy().rule(name).is_none()) {
         return Err("target_rule must be the name of a rule of this policy, or \"*\"".to_owned());
     }
     let address = ip.map(|ip| parse_address(ip.as_bytes()).ok_or("target_ip must be one address")).transpose()?;

@@ -121,7 +121,7 @@ impl Decision {
     /// The rule that stands for this decision in a log: the one that decided, or the one nearest to its limit.
     pub fn leading_rule(&self, policy: &Policy) -> Option<usize> {
         match &self.denial {
-            Some(denial) => policy.rules.iter().position(|rule| rule.name == denial.rule),
+            Some(denial) => policy.index_of(&denial.rule),
             None => self.tightest().map(|verdict| verdict.rule),
         }
     }

@@ -112,4 +112,14 @@ impl Policy {
             _ => Err(mistakes),
         }
     }
+
+    /// The rule of this name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Where in `rules` the rule of this name is.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.name == name)
+    }
 }

@@ -48,6 +48,16 @@ impl Envoy {
         self.admin("GET", "/stats/prometheus")
     }
 
+    /// Bytes that Envoy has allocated and not freed, to the byte. The memory of WebAssembly VMs is not among them.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer.
+    pub fn allocated_bytes(&self) -> Result<u64> {
+        let answer: Value = serde_json::from_str(&self.admin("GET", "/memory")?).context("Envoy's memory")?;
+        let bytes = answer["allocated"].as_str().and_then(|bytes| bytes.parse().ok());
+        bytes.with_context(|| format!("`allocated` in {answer}"))
+    }
+
     /// Resident memory in bytes, as the kernel counts it.
     ///
     /// # Errors

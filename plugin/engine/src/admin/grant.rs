@@ -227,7 +227,7 @@ fn target(node: &Node, policy: &Policy, mistakes: &mut Mistakes) -> Option<Targe
     }
     let rule = node.word("target_rule").filter(|rule| *rule != "*");
     if let Some(rule) = rule
-        && !policy.rules.iter().any(|known| known.name == rule)
+        && policy.rule(rule).is_none()
     {
         let mistake = Mistake::new("/target_rule", quoted(rule), "the name of a rule of this policy, or \"*\"");
         mistakes.add(mistake.suggesting(rule, policy.rules.iter().map(|known| known.name.as_str())));

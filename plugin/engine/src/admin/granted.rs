@@ -44,7 +44,7 @@ impl Granted {
         let prepare = |grant: &Grant| Prepared {
             rules: match &grant.target.rule {
                 None => Rules::All,
-                Some(name) => policy.rules.iter().position(|rule| rule.name == *name).map_or(Rules::None, Rules::One),
+                Some(name) => policy.index_of(name).map_or(Rules::None, Rules::One),
             },
             endpoint: grant
                 .target

@@ -64,7 +64,7 @@ pub fn rule(name: &str, sent: &[u8], file: &[u8], others: &[Node], catalogue: &C
 fn only_known_clusters(node: &Node, name: &str, file: &[u8], whole: &Policy, own: &Policy) -> Result<(), Mistakes> {
     let mut mistakes = Mistakes::default();
     let queue = |policy: &Policy| {
-        let rule = policy.rules.iter().find(|rule| rule.name == name)?;
+        let rule = policy.rule(name)?;
         rule.strategy.queue().map(|queue| (queue.cluster.clone(), queue.authority.clone()))
     };
     if let Some((cluster, authority)) = queue(whole)

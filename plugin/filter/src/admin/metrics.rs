@@ -42,7 +42,7 @@ impl Deployment {
     /// Where a rule's counters stand now; `None` where there is no such rule.
     pub(super) fn baseline(&self, rule: &str, now: Timestamp) -> Option<Baseline> {
         let engine = self.engine();
-        let index = engine.policy().rules.iter().position(|known| known.name == rule)?;
+        let index = engine.policy().index_of(rule)?;
         Some(Baseline { rule: rule.to_owned(), at: now, counts: self.counters.read(index) })
     }
 }

@@ -53,8 +53,7 @@ impl Collecting {
         (body, reservation): (Body, Reservation),
     ) -> Self {
         let engine = deployment.engine();
-        let rules = &engine.policy().rules;
-        let queue = rules.iter().find(|known| known.name == rule).and_then(|rule| rule.strategy.queue());
+        let queue = engine.policy().rule(&rule).and_then(|rule| rule.strategy.queue());
         let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
         if let Some(queue) = queue {
             headers.push((":authority".to_owned(), queue.authority.clone().into_bytes()));
@@ -93,7 +92,7 @@ impl Exchange {
         let call = Call { headers: core::mem::take(&mut collecting.headers), body };
         let deployment = Rc::clone(&self.deployment);
         let engine = deployment.engine();
-        let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
+        let rule = engine.policy().rule(&collecting.rule);
         let Some(queue) = rule.and_then(|rule| rule.strategy.queue()) else { return self.refuse_queued(&full(rule)) };
         if let Some(fleet) = deployment.fleet.as_ref().filter(|_| deployment.jobs.are_stored()) {
             let within = fleet.timeout(self.charged_elsewhere.as_ref());
@@ -129,8 +128,7 @@ impl Exchange {
             (State::Storing(collecting), told) if is_waiting => match told {
                 Told::Full => {
                     let engine = self.deployment.engine();
-                    let rule = engine.policy().rules.iter().find(|rule| rule.name == collecting.rule);
-                    self.refuse_queued(&full(rule));
+                    self.refuse_queued(&full(engine.policy().rule(&collecting.rule)));
                 }
                 Told::TooLarge => {
                     self.refuse_queued(&problem(413, "The request body is larger than the store's gateway takes."));

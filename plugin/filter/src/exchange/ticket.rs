@@ -59,7 +59,7 @@ impl Deployment {
 
     fn page(&self, job: Option<(&str, u32, &Progress)>, now: Timestamp) -> Response {
         let engine = self.engine();
-        let rule = job.and_then(|(name, ..)| engine.policy().rules.iter().find(|rule| rule.name == name));
+        let rule = job.and_then(|(name, ..)| engine.policy().rule(name));
         let interval = rule.and_then(|rule| rule.quota.window.0.checked_div(rule.rate()));
         answer::outcome(job, interval.map(Micros), now)
     }
