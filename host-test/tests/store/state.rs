@@ -9,7 +9,7 @@ use tidegate_engine::admin::audit;
 use tidegate_host_test::{Answer, Callout, LogLevel, Request, Stream};
 use xtask::envoy::fetch::hex_sha256;
 
-use crate::played::{MS, Proxy, answer, policy, proxy_of};
+use crate::played::{MS, Proxy, answer, granted, policy, proxy_of};
 use crate::tidegate;
 
 const TOKEN: &str = "write-token-51aa";
@@ -219,6 +219,30 @@ fn a_change_names_rules_that_only_others_know_yet() {
     assert_eq!(get(&one, "/v1/audit"), get(&other, "/v1/audit"));
     one.sound();
     other.sound();
+}
+
+#[test]
+fn a_counter_goes_by_its_rule_though_the_rules_change_before_the_answer() {
+    let Some(at) = proxy() else { return };
+    let store = Store::of(&at);
+    for (name, window) in [("first", 60), ("second", 120)] {
+        let rule = json!({"scope": "per_ip", "rate": 1, "window_seconds": window});
+        let put = call(&at, 0, "PUT", &format!("/v1/rules/{name}"), &rule);
+        answered(&at, &store);
+        assert_eq!(put.status(), 200);
+    }
+    let look = call(&at, 1, "GET", "/v1/counters?rule=second&key=192.0.2.1", &Value::Null);
+    let asked = at.call();
+    let removed = call(&at, 1, "DELETE", "/v1/rules/first", &Value::Null);
+    while removed.response().is_none() {
+        let change = at.host.callouts().into_iter().find(|call| call.token != asked.token).unwrap();
+        at.host.answer(&change, store.run(&change));
+    }
+    assert_eq!(removed.status(), 204);
+    at.host.answer(&asked, granted(&[[0, 0, 1, 0, 0]]));
+    let shown = json_of(&look);
+    assert_eq!((&shown["rules"][0]["rule"], &shown["rules"][0]["window_seconds"]), (&json!("second"), &json!(120)));
+    at.sound();
 }
 
 #[test]

@@ -105,14 +105,7 @@ fn a_master_that_sentinels_replace() {
     let trio = std::cell::RefCell::new(Trio::start());
     let gateway = Gateway::start(&trio.borrow().url(), &[]);
     let Some(mut fleet) = Fleet::start("fleet, Sentinel failover", 2, &gateway.address, &modes()) else { return };
-    let old = trio.borrow().servers[0].port.to_string();
-    let replaced = || {
-        wait_for("a new master", BACK, || {
-            let named = trio.borrow().sentinels[1].ask(&["SENTINEL", "get-master-addr-by-name", "mymaster"]);
-            let named: Vec<String> = redis::from_redis_value(named).unwrap();
-            (named[1] != old).then_some(())
-        });
-    };
+    let replaced = || trio.borrow().wait_for_another_master();
     through(&fleet, Duration::from_millis(600), || trio.borrow_mut().servers[0].kill(), replaced)
         .check("Sentinel failover", &mut fleet);
 }
@@ -138,9 +131,11 @@ fn a_master_of_a_cluster_that_is_killed() {
         wait_for("a new master", BACK, || {
             let cluster = cluster.borrow();
             let alive = cluster.nodes.iter().enumerate().filter(|(index, _)| *index != master).map(|(_, node)| node);
-            let ok = |node: &Redis| text(&node.ask(&["CLUSTER", "INFO"])).contains("cluster_state:ok");
-            let failed = |node: &Redis| text(&node.ask(&["CLUSTER", "NODES"])).contains("master,fail ");
-            alive.clone().all(|node| ok(node) && failed(node)).then_some(())
+            let says = |node: &Redis, what: &str, wanted: &str| {
+                node.try_ask(&["CLUSTER", what]).is_some_and(|said| text(&said).contains(wanted))
+            };
+            let have_seen = |node| says(node, "INFO", "cluster_state:ok") && says(node, "NODES", "master,fail ");
+            alive.clone().all(have_seen).then_some(())
         });
     };
     through(&fleet, Duration::from_millis(800), || cluster.borrow_mut().nodes[master].kill(), replaced)

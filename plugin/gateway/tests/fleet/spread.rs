@@ -195,7 +195,7 @@ fn what_was_changed_outlives_any_proxy_and_the_store() {
     at.redis.restart(&[]);
     wait_for("the store", Duration::from_secs(20), || at.redis.try_ask(&["PING"]));
     wait_for("what the proxies know", Duration::from_secs(20), || {
-        (at.redis.ask(&["EXISTS", "tg1:{t:s}:state"]) == redis::Value::Int(1)).then_some(())
+        (at.redis.try_ask(&["EXISTS", "tg1:{t:s}:state"])? == redis::Value::Int(1)).then_some(())
     });
     wait_for("a change", Duration::from_secs(20), || {
         (at.call(1, "POST", "/v1/overrides", &grant("bob")).status == 201).then_some(())

@@ -44,7 +44,7 @@ fn sentinel(named: &Arc<AtomicU16>) -> String {
 fn follow(replica: &Redis, master: &Redis) {
     replica.ask(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
     wait_for("a replica in step", Duration::from_secs(20), || {
-        let info = text(&replica.ask(&["INFO", "replication"]));
+        let info = text(&replica.try_ask(&["INFO", "replication"])?);
         info.contains("master_link_status:up").then_some(())
     });
 }
@@ -53,7 +53,7 @@ fn follow(replica: &Redis, master: &Redis) {
 fn swap(old: &Redis, new: &Redis, named: &AtomicU16) {
     // What the old one took last may still be on its way.
     let written = old.ask(&["GET", "n"]);
-    wait_for("the last write", Duration::from_secs(5), || (new.ask(&["GET", "n"]) == written).then_some(()));
+    wait_for("the last write", Duration::from_secs(5), || (new.try_ask(&["GET", "n"])? == written).then_some(()));
     new.ask(&["REPLICAOF", "NO", "ONE"]);
     follow(old, new);
     named.store(new.port, Relaxed);

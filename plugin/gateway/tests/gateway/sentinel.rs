@@ -30,16 +30,11 @@ fn through(trio: &mut Trio, gateway: &Gateway, harm: impl FnOnce(&mut Trio)) -> 
     assert_eq!(gateway.call(&json!(["EVAL", COUNT, 1, "n"])).0, 200);
     let evalsha = json!(["EVALSHA", hash(COUNT.as_bytes()), 1, "n"]);
     let (mut began, mut switched) = (Duration::ZERO, Duration::ZERO);
-    let old = trio.servers[0].port.to_string();
     let seen = load(gateway, 16, &|_| evalsha.clone(), |started| {
         std::thread::sleep(Duration::from_millis(300));
         began = started.elapsed();
         harm(trio);
-        wait_for("a new master", Duration::from_secs(20), || {
-            let named = trio.sentinels[1].ask(&["SENTINEL", "get-master-addr-by-name", "mymaster"]);
-            let named: Vec<String> = redis::from_redis_value(named).unwrap();
-            (named[1] != old).then_some(())
-        });
+        trio.wait_for_another_master();
         switched = started.elapsed();
         wait_for("writes at the new master", Duration::from_secs(20), || {
             (gateway.call(&evalsha).0 == 200).then_some(())

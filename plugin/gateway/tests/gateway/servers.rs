@@ -176,6 +176,15 @@ impl Trio {
         trio
     }
 
+    /// Waits until a Sentinel names another master than the first.
+    pub(crate) fn wait_for_another_master(&self) {
+        wait_for("a new master", Duration::from_secs(20), || {
+            let named = self.sentinels[1].try_ask(&["SENTINEL", "get-master-addr-by-name", "mymaster"])?;
+            let named: Vec<String> = redis::from_redis_value(named).unwrap();
+            (named[1] != self.servers[0].port.to_string()).then_some(())
+        });
+    }
+
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("sentinel://{}/0", hosts.join(","))
