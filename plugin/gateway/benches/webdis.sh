@@ -1,8 +1,11 @@
 #!/bin/sh
 # The gateway against webdis: decisions a second and latency at 32 connections, in turns on the same Redis.
-# Usage: webdis.sh [GATEWAY_BINARY [SECONDS [ROUNDS]]]; needs redis-server, webdis, wrk and curl. Starts everything on
-# loopback ports of its own and ends it. Not here: Sentinel and Cluster, which webdis does not have.
+# Usage: webdis.sh [GATEWAY_BINARY [SECONDS [ROUNDS]]]; needs redis-server, redis-cli, webdis, wrk and curl. Starts
+# everything on loopback ports of its own and ends it. Not here: Sentinel and Cluster, which webdis does not have.
 set -eu
+for tool in redis-server redis-cli webdis wrk curl; do
+    command -v "$tool" > /dev/null || { echo "webdis.sh: $tool is not installed" >&2; exit 2; }
+done
 gateway=${1:-target/release/tidegate-gateway}
 seconds=${2:-2}
 rounds=${3:-15}
