@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 /// A look at counters that waits for the store's answer.
 #[derive(Debug)]
 pub struct Look {
+    engine: Engine,
     /// What is asked: for each rule that applies the cell that decides, then its ceiling if it has one.
     pub acquire: Acquire,
     /// The index of each cell's rule.
@@ -114,7 +115,7 @@ impl Engine {
         now: Timestamp,
     ) -> Look {
         let (acquire, rules) = self.cells_of(&applying, every, now);
-        Look { acquire, rules, is_admin, applying, others }
+        Look { engine: self.clone(), acquire, rules, is_admin, applying, others }
     }
 
     /// Whom a call names; and the address, where it is one.
@@ -173,13 +174,15 @@ impl Engine {
             }
         }
     }
+}
 
+impl Look {
     /// What was looked at, as the API shows it.
-    pub fn shown(&self, look: &Look, reply: &Reply) -> Node {
-        let rule_of = |index: usize| self.policy().rules.get(index);
+    pub fn shown(&self, reply: &Reply) -> Node {
+        let rule_of = |index: usize| self.engine.policy().rules.get(index);
         let mut shown = Vec::new();
-        let mut cells = look.acquire.cells.iter().zip(&reply.cells);
-        for applies in &look.applying {
+        let mut cells = self.acquire.cells.iter().zip(&reply.cells);
+        for applies in &self.applying {
             let (Some(rule), Some((cell, left))) = (rule_of(applies.rule), cells.next()) else { continue };
             let is_lifted = applies.allowance == Some(Allowance::Unlimited);
             let mut members = standing(cell, left);
@@ -198,7 +201,7 @@ impl Engine {
             }
             shown.push(Node::Object(members));
         }
-        for (index, why) in &look.others {
+        for (index, why) in &self.others {
             let Some(rule) = rule_of(*index) else { continue };
             shown.push(object(&mut [
                 ("rule", text(&rule.name)),
@@ -206,7 +209,7 @@ impl Engine {
                 ("why_not", text(why)),
             ]));
         }
-        object(&mut [("is_admin", Node::Boolean(look.is_admin)), ("rules", Node::List(shown))])
+        object(&mut [("is_admin", Node::Boolean(self.is_admin)), ("rules", Node::List(shown))])
     }
 }
 

@@ -160,10 +160,9 @@ impl Deployment {
     }
 
     fn looked(&self, look: &Look) -> Result<Node, Response> {
-        let engine = self.engine();
-        let reply = self.table.acquire(&engine, &look.acquire, &self.counters);
+        let reply = self.table.acquire(&self.engine(), &look.acquire, &self.counters);
         let reply = reply.map_err(|_| answer::problem(503, "The host's shared data fails."))?;
-        Ok(engine.shown(look, &reply))
+        Ok(look.shown(&reply))
     }
 
     /// Clears this proxy's own cell.

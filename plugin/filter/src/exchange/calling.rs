@@ -4,7 +4,7 @@ use tidegate_engine::admin::answer;
 use tidegate_engine::admin::call::Call;
 use tidegate_engine::admin::explain::Look;
 use tidegate_engine::redis::{Failure, Has, StateAnswer};
-use tidegate_engine::{Engine, Header, Response, Timestamp};
+use tidegate_engine::{Header, Response, Timestamp};
 
 use super::body::{self, Body};
 use super::{Exchange, State};
@@ -33,8 +33,6 @@ pub(super) struct Calling {
 pub(super) struct Looking {
     /// They are to be cleared; otherwise they are only shown.
     clears: bool,
-    /// With the rules that were asked for: others may be in force when the answer comes.
-    engine: Engine,
 }
 
 /// A call whose change the fleet's store is to take.
@@ -120,7 +118,7 @@ impl Exchange {
         if !self.deployment.fleet.as_ref().is_some_and(|fleet| fleet.look(self.id, look, engine.policy(), clears)) {
             return self.respond(&no_answer(), "admin");
         }
-        self.state = State::Looking(Looking { clears, engine });
+        self.state = State::Looking(Looking { clears });
         AfterHeaders::Stop
     }
 
@@ -133,7 +131,7 @@ impl Exchange {
         let response = match outcome {
             Err(_) => no_answer(),
             Ok(_) if looking.clears => answer::nothing(),
-            Ok(charged) => answer::json(200, &looking.engine.shown(look, &charged.reply())),
+            Ok(charged) => answer::json(200, &look.shown(&charged.reply())),
         };
         self.respond(&response, "admin");
     }
