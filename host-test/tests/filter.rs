@@ -20,6 +20,8 @@ mod headers;
 mod held;
 #[path = "filter/hostile.rs"]
 mod hostile;
+#[path = "filter/memory.rs"]
+mod memory;
 #[path = "filter/reporting.rs"]
 mod reporting;
 #[path = "filter/table.rs"]

@@ -57,22 +57,6 @@ fn what_a_dead_vm_held_leaves_the_gauge_after_another_took_its_place() {
 }
 
 #[test]
-fn requests_that_are_reset_while_they_are_held_leave_no_memory() {
-    let module = module_or_skip!();
-    let (host, id) = held_for_a_minute(&module);
-    let mut left = Vec::new();
-    for _ in 0..4 {
-        for number in 0..2_000 {
-            host.request(0, &id, from(&format!("user-{}", number % 97))).disconnect();
-        }
-        assert_eq!(waiting(&host), 0);
-        left.push(host.memory_bytes(Thread::Worker(0)));
-    }
-    assert!(left.iter().all(|bytes| *bytes == left[0]), "{left:?}");
-    assert!(host.metrics().counter("tidegate.default.abandoned_total").unwrap() > 4 * 1_800);
-}
-
-#[test]
 fn idle_and_busy_spells_longer_than_a_seat_leave_the_gauge_right() {
     let module = module_or_skip!();
     let (host, id) = held_for_a_minute(&module);
